@@ -1,0 +1,141 @@
+"""The raw records every reader gives and the shared assembly judges: objects, pictures, a whole reading. Takes what a
+file says (text or numbers of any kind) and keeps it with its `file:line`; never raises for a bad value and never
+decides whether a picture is used.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+#: Stable codes, also those of the doctor's findings.
+BAD_BOX = "bad-box"
+MISSING_PICTURE = "missing-picture"
+AMBIGUOUS_PICTURE = "ambiguous-picture"
+REFUSED_NAME = "refused-name"
+UNREADABLE_ANNOTATION = "unreadable-annotation"
+UNREADABLE_PICTURE = "unreadable-picture"
+NO_CLASS = "no-class"
+SEVERAL_OBJECTS = "several-objects"
+CLIPPED_BOX = "clipped-box"
+
+_NAN = float("nan")
+#: The box of an object that has a problem anyway.
+NO_BOX = (_NAN, _NAN, _NAN, _NAN)
+_WHITE_OR_CONTROL = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+
+
+class Problem(NamedTuple):
+    """Why something cannot be used: a stable code and one sentence without a full stop."""
+
+    code: str
+    reason: str
+
+
+class Skipped(NamedTuple):
+    """Something about one picture that a person should know: `path` of the picture (or its name as written, where
+    there is no such picture), `where` as `file:line`, `reason`, and a stable `code`."""
+
+    path: str
+    where: str
+    reason: str
+    code: str = BAD_BOX
+
+
+@dataclass(slots=True)
+class RawObject:
+    """One object as written: `box` is (x_min, y_min, x_max, y_max), in the unit of its picture record, not yet judged.
+    `problem` is set where the reader already knows that it cannot be used."""
+
+    label: str
+    box: tuple[float, float, float, float]
+    where: str
+    problem: Problem | None = None
+
+
+@dataclass(slots=True)
+class RawPicture:
+    """One picture as an annotation speaks of it.
+
+    `name` is the reference as written (for messages); `path` the picture found for it, relative to the root with
+    forward slashes, or None with `problem` saying why; `is_01` means that the boxes are fractions of the picture.
+    """
+
+    name: str
+    path: str | None
+    where: str
+    objects: list[RawObject] = field(default_factory=list[RawObject])
+    split: str | None = None
+    is_01: bool = False
+    problem: Problem | None = None
+
+
+@dataclass(slots=True)
+class Reading:
+    """All that one reader found.
+
+    `class_order` fixes the order of the classes where the layout has one (empty: sorted); classes of it that no
+    object uses are dropped. `list_unlabelled` asks for the other pictures of the same folders as unlabelled samples.
+    """
+
+    pictures: list[RawPicture] = field(default_factory=list[RawPicture])
+    class_order: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list[str])
+    skipped: list[Skipped] = field(default_factory=list[Skipped])
+    list_unlabelled: bool = True
+
+
+def to_number(value: object) -> float:
+    """A float, finite or not, from a number or its text; NaN where it is neither (so that the box is refused)."""
+    if isinstance(value, bool) or value is None:
+        return _NAN
+    if isinstance(value, (int, float)):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
+    if isinstance(value, str):
+        text = value.strip()
+        # float() also takes "1_0" and other digits than 0-9: nobody means those in an annotation
+        if not text.isascii() or "_" in text:
+            return _NAN
+        try:
+            return float(text)
+        except ValueError:
+            return _NAN
+    return _NAN
+
+
+def raw_object(label: object, values: Sequence[object], where: str, *, order: str = "xyxy") -> RawObject:
+    """An object from four values as written, any type. `order` is "xyxy" (corners), "xywh" (top left corner and size)
+    or "cxcywh" (centre and size). Values that are no finite numbers become a `bad-box` problem."""
+    name = clean_label(label)
+    numbers = [to_number(value) for value in values]
+    if len(numbers) != 4 or not all(math.isfinite(n) for n in numbers):
+        shown = ", ".join(_shorten(value) for value in values) or "nothing"
+        return RawObject(name, NO_BOX, where, Problem(BAD_BOX, f"the box is not four finite numbers: {shown}"))
+    a, b, c, d = numbers
+    if order == "xywh":
+        box = (a, b, a + c, b + d)
+    elif order == "cxcywh":
+        box = (a - c / 2, b - d / 2, a + c / 2, b + d / 2)
+    else:
+        box = (a, b, c, d)
+    problem = None if name else Problem(NO_CLASS, "an object without a class")
+    return RawObject(name, box, where, problem)
+
+
+def clean_label(label: object) -> str:
+    """A class name fit to be printed: one line, no control characters, no lone surrogates. "" where there is none."""
+    if label is None:
+        return ""
+    text = _WHITE_OR_CONTROL.sub(" ", str(label)).strip()
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _shorten(value: object) -> str:
+    text = clean_label(value) or "nothing"
+    return text if len(text) <= 24 else text[:21] + "..."

@@ -1,0 +1,159 @@
+"""What lies under the root: one scan that lists its regular files. Takes a folder, gives relative paths with forward
+slashes, sorted; follows no link that leads out of the folder, and passes over hidden files, FIFOs and devices. The
+paths it lists are the only ones a reader may open.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from onebox.errors import AnnotationError, DataError
+
+_MAX_DEPTH = 16
+_PASSED_OVER = frozenset({"__MACOSX", "__pycache__", "node_modules"})
+_PART_WORDS = {
+    "train": "train",
+    "training": "train",
+    "trainval": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+_DECORATION = (
+    r"(?:images?|imgs?|pictures?|photos?|annotations?|annots?|labels?|boxes|bboxes|xmls?|json|data|set|split|list)"
+)
+_PART_FOLDER = re.compile(
+    rf"(?:{_DECORATION}[-_ ]?)?({'|'.join(_PART_WORDS)})(?:[-_ ]?{_DECORATION})?(?:[-_ ]?\d{{1,4}})?", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The files of one data set. `root` as the user gave it; `files` relative to it, sorted; `only` the one annotation
+    file (relative) where the user gave a file; `links_out` how many links lead out of the root and were passed over.
+    """
+
+    root: str
+    files: tuple[str, ...]
+    only: str | None = None
+    links_out: int = 0
+
+    def path(self, relative: str) -> str:
+        """The path to open or to show for a relative one."""
+        return os.path.normpath(os.path.join(self.root, relative))  # noqa: PTH118 - root may be "" or hold odd bytes
+
+    def with_suffix(self, *suffixes: str) -> list[str]:
+        """Relative paths that end in one of the (lower-case) suffixes; only `only`, where there is one."""
+        if self.only is not None:
+            return [self.only]
+        return [f for f in self.files if f.lower().endswith(suffixes)]
+
+
+def scan(root: str, *, only: str | None = None) -> Tree:
+    """Lists the regular files under `root`, hidden ones left out. Raises DataError where it cannot be listed."""
+    real_root = os.path.realpath(root)
+    found: list[str] = []
+    links_out = 0
+    stack: list[tuple[str, int]] = [("", 0)]
+    while stack:
+        folder, depth = stack.pop()
+        try:
+            entries = list(os.scandir(os.path.join(root, folder)))  # noqa: PTH118 - strings are far faster
+        except OSError as error:
+            if not folder:
+                reason = error.strerror or "unreadable"
+                raise DataError(f"cannot list this folder ({reason})", where=root) from None
+            continue
+        for entry in entries:
+            name = entry.name
+            if name.startswith(".") or name in _PASSED_OVER:
+                continue
+            relative = f"{folder}/{name}" if folder else name
+            if entry.is_symlink():
+                target = os.path.realpath(entry.path)
+                inside = target.startswith(real_root.rstrip(os.sep) + os.sep)
+                if not inside:
+                    links_out += 1
+                elif entry.is_file():
+                    found.append(relative)
+                # a link to a folder inside is left alone: what it shows is listed at its real place already
+            elif entry.is_dir(follow_symlinks=False):
+                if depth < _MAX_DEPTH:
+                    stack.append((relative, depth + 1))
+            elif entry.is_file(follow_symlinks=False):
+                found.append(relative)
+    return Tree(root, tuple(sorted(found)), only, links_out)
+
+
+def read_bytes(tree: Tree, relative: str, limit: int = -1) -> bytes:
+    """The (first `limit`) bytes of a listed file. Raises AnnotationError where it cannot be read."""
+    path = tree.path(relative)
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return file.read(limit)
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise AnnotationError(f"cannot read this file ({reason})", where=path) from None
+
+
+def decode(raw: bytes) -> tuple[str, str | None]:
+    """Text of an annotation file and, where it was not UTF-8, the name of the encoding that was taken instead."""
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return raw.decode("utf-16", "replace"), None
+    try:
+        return raw.decode("utf-8-sig"), None
+    except UnicodeDecodeError:
+        return raw.decode("cp1252", "replace"), "Windows-1252"
+
+
+def depth_of(relative: str) -> int:
+    """How many folders lie between the root and the file."""
+    return relative.count("/")
+
+
+def folder_of(relative: str) -> str:
+    """The file's folder, "" for the root."""
+    return relative.rpartition("/")[0]
+
+
+def stem_of(relative: str) -> str:
+    """File name without its last extension."""
+    return PurePosixPath(relative).stem
+
+
+def split_word(word: str) -> str | None:
+    """ "train", "val" or "test" for one of their usual spellings, else None."""
+    return _PART_WORDS.get(word.strip().lower())
+
+
+def split_of_folder(folder: str) -> str | None:
+    """What the folder names say, the deepest first: train, valid/images, test_labels, train2017. "test tube" is a
+    class, not a part: only whole names with the usual decorations count."""
+    for part in reversed(folder.split("/")):
+        match = _PART_FOLDER.fullmatch(part)
+        if match:
+            return split_word(match.group(1))
+    return None
+
+
+def split_of_file(relative: str) -> str | None:
+    """What an annotation file's name says (train.csv, birds_val.csv, instances_train2017.json), else its folders."""
+    words = [w for w in re.split(r"[^a-z]+", stem_of(relative).lower()) if w]
+    parts = {part for part in map(split_word, words) if part}
+    if len(parts) == 1:
+        return parts.pop()
+    return split_of_folder(folder_of(relative))
+
+
+def enumerate_some(items: Iterable[str], most: int = 3) -> str:
+    """ "a, b, c and 4 more"."""
+    listed = list(items)
+    shown = ", ".join(listed[:most])
+    return shown if len(listed) <= most else f"{shown} and {len(listed) - most} more"
