@@ -27,9 +27,8 @@ ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDA
 MAX_PIXELS = 178_956_970
 
 #: Raster decoders only. EPS, PDF and the like are left out: they run an interpreter on untrusted input.
-DECODERS = (
-    "JPEG MPO PNG GIF BMP DIB TIFF WEBP PPM AVIF JPEG2000 TGA ICO PCX SGI DDS QOI MSP XBM XPM IM SPIDER SUN".split()
-)
+#: MPO needs no name of its own: Pillow's JPEG decoder hands such files on, and asking for it by name is a KeyError.
+DECODERS = "JPEG PNG GIF BMP DIB TIFF WEBP PPM AVIF JPEG2000 TGA ICO PCX SGI DDS QOI MSP XBM XPM IM SPIDER SUN".split()
 
 #: File endings taken for pictures when a folder is listed; the decoder itself looks at the content, not at the name.
 PICTURE_SUFFIXES = frozenset(
