@@ -86,11 +86,16 @@ class Metrics:
         plain["confusion"] = [list(row) for row in self.confusion]
         return plain
 
+    def headlines(self) -> dict[str, str]:
+        """The figures worth printing (name -> text): HEADLINES, less top-5 where five classes or fewer make it idle."""
+        idle = WITHOUT_BASELINE if len(self.class_names) <= 5 else frozenset[str]()
+        return {name: text for name, text in HEADLINES.items() if name not in idle}
+
     def __str__(self) -> str:
         """The scoreboard as plain text: model, interval, baseline."""
         wide = max(len(text) for text in HEADLINES.values())
         lines = [f"{'':{wide}}  {'model':>6}  {'95 % interval':>15}  {'median box':>10}".rstrip()]
-        for name, text in HEADLINES.items():
+        for name, text in self.headlines().items():
             low_high = self.intervals.get(name)
             spread = f"{_short(low_high[0])} to {_short(low_high[1])}" if low_high else ""
             base = _short(self.baseline[name]) if name in self.baseline else "-"
