@@ -91,15 +91,22 @@ def _merge(records: list[RawPicture], tree: Tree, out: Assembled) -> dict[str, R
         known.problem = known.problem or record.problem
         known.objects.extend(record.objects)
     for record in merged.values():
-        unique = {(o.label, o.box, o.problem): o for o in reversed(record.objects)}
-        if len(unique) < len(record.objects):
+        if len(record.objects) > 1:
+            unique: dict[tuple[object, ...], RawObject] = {}
+            for raw in sorted(record.objects, key=_place):
+                unique.setdefault((raw.label, raw.box, raw.problem), raw)
             twice += len(record.objects) - len(unique)
-            record.objects = list(reversed(unique.values()))
+            record.objects = list(unique.values())
     if twice:
         out.notes.append(f"{_count(twice, 'object')} written twice (same picture, class and box), counted once")
     if in_parts:
         out.notes.append(f"{_count(in_parts, 'picture')} listed in more than one part, kept out of training")
     return dict(sorted(merged.items()))
+
+
+def _place(raw: RawObject) -> tuple[str, int]:
+    file, _, line = raw.where.rpartition(":")
+    return file, int(line) if line.isdecimal() else 0
 
 
 def _refuse_several(merged: dict[str, RawPicture], tree: Tree) -> None:

@@ -25,7 +25,7 @@ from onebox.formats.records import (
     clean_label,
     raw_object,
 )
-from onebox.formats.tree import Tree, decode, depth_of, folder_of, read_bytes, split_of_file
+from onebox.formats.tree import Tree, decode, depth_of, folder_of, read_bytes, split_of_file, split_of_folder
 
 _SNIFFED_BYTES = 65536
 _IMAGE_ID_KEY = re.compile(r'"image_id"\s*:')
@@ -89,7 +89,7 @@ def _read_one(
         shown = name if isinstance(name, str) else ""
         where = f"{path}:{first_line.get(image_id, 1)}"
         record = RawPicture(shown, None, where, objects.pop(image_id, []), split)
-        found = pictures.find(shown, near=folder, split=split)
+        found = pictures.find(shown, near=folder, split=split, part=split_of_folder(folder))
         if isinstance(found, Problem):
             record.problem = found
         else:

@@ -60,13 +60,15 @@ class Pictures:
         label: str | None = None,
         hint: str | None = None,
         also: str | None = None,
+        part: str | None = None,
     ) -> str | Problem:
         """The picture that `name` means, as a listed path, or why there is none.
 
         `name` may carry folders and may lack its extension or have the wrong one; case does not matter. `near` is the
         annotation's folder; `split`, `hint` (another folder name) prefer folders of that name. A folder named like
         the class `label` is binding: where classes have folders, a picture of another class never fits. `also` is a
-        second name that decides between pictures that differ in extension alone.
+        second name that decides between pictures that differ in extension alone. `part` is the part whose folder the
+        annotation lies in: a picture in the folder of another part never fits.
         """
         parts = safe_parts(name)
         if isinstance(parts, Problem):
@@ -78,6 +80,8 @@ class Pictures:
         candidates = self._fitting_folders(candidates, folders)
         if label and not folders and _key(label) in self._folder_names:
             candidates = [c for c in candidates if _key(label) in _parts(_key(folder_of(c)))]
+        if part is not None:
+            candidates = [c for c in candidates if split_of_folder(folder_of(c)) in {None, part}]
         if not candidates:
             return Problem(MISSING_PICTURE, f"no such picture: {_shown(name)}")
         if len(candidates) == 1:

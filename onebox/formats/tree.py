@@ -78,8 +78,7 @@ def scan(root: str, *, only: str | None = None) -> Tree:
             relative = f"{folder}/{name}" if folder else name
             if entry.is_symlink():
                 target = os.path.realpath(entry.path)
-                inside = target.startswith(real_root.rstrip(os.sep) + os.sep)
-                if not inside:
+                if target != real_root and not target.startswith(real_root.rstrip(os.sep) + os.sep):
                     links_out += 1
                 elif entry.is_file():
                     found.append(relative)

@@ -74,9 +74,9 @@ def _record(
 ) -> RawPicture:
     folder, stem = folder_of(relative), stem_of(relative)
     split = split_of_folder(folder)
-    found = pictures.find(stem, near=folder, split=split, also=filename)
+    found = pictures.find(stem, near=folder, split=split, part=split, also=filename)
     if isinstance(found, Problem) and found.code == MISSING_PICTURE and filename:
-        found = pictures.find(filename, near=folder, split=split)
+        found = pictures.find(filename, near=folder, split=split, part=split)
     where = objects[0].where if objects else f"{path}:1"
     record = RawPicture(filename or stem, None, where, objects, split)
     if isinstance(found, Problem):

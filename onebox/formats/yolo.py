@@ -15,6 +15,7 @@ from onebox.errors import AnnotationError
 from onebox.formats.pictures import Pictures
 from onebox.formats.records import (
     BAD_BOX,
+    MISSING_PICTURE,
     NO_BOX,
     UNREADABLE_ANNOTATION,
     Problem,
@@ -76,7 +77,7 @@ def read(tree: Tree, files: list[str], pictures: Pictures, class_names: Sequence
         polygons += some
         reading.pictures.append(record)
     if polygons:
-        reading.notes.append(f"{polygons} polygons: their bounding boxes taken")
+        reading.notes.append(f"polygons in {polygons} lines: their bounding boxes taken")
     _name_classes(reading, known, ids, class_names)
     return reading
 
@@ -142,10 +143,14 @@ def _picture_of(pictures: Pictures, folder: str, stem: str, split: str | None) -
     for i in range(len(parts) - 1, -1, -1):
         if parts[i].lower() == "labels":
             for other in (["images"], ["Images"], ["JPEGImages"], []):
-                exact = pictures.exactly("/".join([*parts[:i], *other, *parts[i + 1 :]]), stem)
+                place = "/".join([*parts[:i], *other, *parts[i + 1 :]])
+                exact = pictures.exactly(place, stem)
                 if len(exact) == 1:
                     return exact[0]
-    return pictures.find(stem, near=folder, split=split)
+                if other and place in pictures.folders and not exact:
+                    # its own picture folder lacks it: a picture of that name elsewhere is another picture
+                    return Problem(MISSING_PICTURE, f"no such picture: {place}/{clean_label(stem)}.*")
+    return pictures.find(stem, near=folder, split=split, part=split)
 
 
 def _split(picture: str, stem: str, ruler: _Names | None, of_folder: str | None) -> str | None:
