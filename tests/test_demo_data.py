@@ -71,7 +71,7 @@ def test_boxes_are_inside_positive_and_tight(name: str) -> None:
         assert inside[:, 0].any()
         assert inside[:, -1].any()
         longest = max(x1 - x0, y1 - y0) / min(width, height)
-        assert 0.18 * 0.85 - 0.03 <= longest <= 0.78
+        assert Difficulty().min_scale * 0.85 - 0.04 <= longest <= Difficulty().max_scale + 0.04
 
 
 @pytest.mark.parametrize("name", CLASS_NAMES)

@@ -30,13 +30,13 @@ class Difficulty:
     ground around it, 0 (none) to 1 (black on white).
     """
 
-    clutter: float = 0.85
-    distractors: float = 6.0
-    noise: float = 0.04
+    clutter: float = 0.8
+    distractors: float = 5.0
+    noise: float = 0.035
     blur: float = 0.9
-    min_scale: float = 0.18
-    max_scale: float = 0.75
-    rotation: float = 60.0
+    min_scale: float = 0.25
+    max_scale: float = 0.8
+    rotation: float = 40.0
     truncated: float = 0.06
     contrast: float = 0.25
 
@@ -137,19 +137,26 @@ def _place_object(
 
 
 def _contrasting_palette(rng: Rng, parts: list[Part], ground: Plane, least: float) -> Palette:
-    """The first of 16 random palettes whose main colour stands off the ground, else the one that does so best.
+    """The first of 24 random palettes whose large parts stand off the ground, else the one that does so best.
 
     Distance of colours: red, green, blue weighted 2 : 4 : 3 as in the common "redmean" rule of thumb. It is asked of
-    the nearest tenth of the ground's pixels, not of their mean: a mean between two stripes is neither of them.
+    the nearest tenth of the ground's pixels, not of their mean: a mean between two stripes is neither of them. The
+    second colour is asked for two thirds of the first one's distance.
     """
     weights = np.sqrt(np.array([2.0, 4.0, 3.0]) / 9.0)
-    pixels = ground[::7, ::7].reshape(-1, 3) * weights
-    main = max((p for p in parts if p.role != "hole"), key=lambda p: float(np.ptp(p.points, axis=0).prod())).role
+    pixels = ground[::9, ::9].reshape(1, -1, 3) * weights
+    extent: dict[str, float] = dict.fromkeys(("body", "accent", "light"), 0.0)
+    for part in parts:
+        if part.role in extent:
+            extent[part.role] += float(np.ptp(part.points, axis=0).prod())
+    large = [role for role, area in extent.items() if area > 0.15 * sum(extent.values())]
+    ask = np.array([1.0 if extent[role] == max(extent.values()) else 1.5 for role in large])
     best, best_distance = make_palette(rng), -1.0
-    for _ in range(16):
+    for _ in range(24):
         palette = make_palette(rng)
-        away = np.linalg.norm(pixels - palette.colours[main] * weights, axis=1)
-        distance = float(np.quantile(away, 0.1))
+        colours = np.stack([palette.colours[role] for role in large])[:, None] * weights
+        away = np.sort(((pixels - colours) ** 2).sum(axis=2), axis=1)
+        distance = float((np.sqrt(away[:, away.shape[1] // 10]) * ask).min())
         if distance > best_distance:
             best, best_distance = palette, distance
         if distance >= least:
