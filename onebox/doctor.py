@@ -124,6 +124,6 @@ def _of_load(entry: Skipped) -> Finding:
 def _place(where: str) -> tuple[str | None, int | None]:
     """ "file:12" -> ("file", 12); a file without a line, or nothing at all, as they are."""
     file, _, line = where.rpartition(":")
-    if file and line.isdigit():
+    if file and line.isdecimal():
         return file, int(line)
     return where or None, None

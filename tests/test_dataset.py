@@ -364,3 +364,15 @@ def test_importing_and_loading_a_table_costs_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_file_names_that_are_no_utf_8(tmp_path: Path) -> None:
+    import os
+
+    stem = os.fsdecode(b"caf\xe9")
+    picture(tmp_path / f"{stem}.jpg")
+    text(tmp_path / f"{stem}.xml", voc_xml(("x", 1, 1, 9, 9)))
+    data = load_dataset(tmp_path)
+    assert len(data.labelled) == 1
+    assert len(data.fingerprint()) == 64
+    assert len(data.split(0.5)[0]) == 1
