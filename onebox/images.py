@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from onebox.errors import PictureError
 from onebox.types import ImageSize
@@ -28,15 +28,31 @@ MAX_PIXELS = 178_956_970
 
 #: Raster decoders only. EPS, PDF and the like are left out: they run an interpreter on untrusted input.
 #: MPO needs no name of its own: Pillow's JPEG decoder hands such files on, and asking for it by name is a KeyError.
-DECODERS = "JPEG PNG GIF BMP DIB TIFF WEBP PPM AVIF JPEG2000 TGA ICO PCX SGI DDS QOI MSP XBM XPM IM SPIDER SUN".split()
+DECODERS: tuple[str, ...] = (
+    *("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "TGA", "ICO"),
+    *("PCX", "SGI", "DDS", "QOI", "MSP", "XBM", "XPM", "SPIDER", "SUN"),
+)
 
 #: File endings taken for pictures when a folder is listed; the decoder itself looks at the content, not at the name.
 PICTURE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .gif .bmp .dib .tif .tiff .webp .ppm .pgm .pbm .pnm .avif .jp2 .tga .ico .qoi".split()
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".tga", ".ico", ".qoi"),
+    )
 )
 
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})
+# EXIF 2.32, tag 0x0112: what turns the stored pixels upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def open_image(source: ImageSource, *, at_least: int | None = None) -> tuple[Image.Image, ImageSize]:
@@ -62,8 +78,8 @@ def open_image(source: ImageSource, *, at_least: int | None = None) -> tuple[Ima
             if at_least is not None and opened.format in {"JPEG", "MPO"}:
                 opened.draft("RGB", (at_least, at_least))
             opened.load()
-            image = ImageOps.exif_transpose(opened)
-            return _to_rgb(image), size
+            turn = _TURNS.get(_orientation(opened))
+            return _to_rgb(opened.transpose(turn) if turn is not None else opened), size
     except PictureError:
         raise
     except FileNotFoundError:
@@ -152,13 +168,23 @@ def _silence_bomb_warning() -> None:
 
 def _upright_size(image: Image.Image) -> ImageSize:
     width, height = image.size
-    if image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS:
+    if _orientation(image) in _SIDEWAYS:
         width, height = height, width
     return ImageSize(width, height)
 
 
+def _orientation(image: Image.Image) -> int:
+    """1 to 8; 1 (upright) where EXIF says nothing, or is damaged: that does not make the pixels unreadable."""
+    if image.format == "TIFF":  # Pillow's TIFF reader turns pixels and size by itself
+        return 1
+    try:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception:  # Pillow raises SyntaxError, struct.error and others here
+        return 1
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         return _scale_to_8_bits(np.asarray(image))
@@ -188,7 +214,7 @@ def _scale_to_8_bits(values: npt.NDArray[np.generic]) -> Image.Image:
 def _from_array(array: npt.NDArray[np.generic]) -> Image.Image:
     """Pixels the caller already holds. Raises PictureError for shapes and types that are not a picture."""
     where = describe_source(array)
-    shape = array.shape
+    shape: tuple[int, ...] = array.shape
     good_shape = len(shape) == 2 or (len(shape) == 3 and shape[2] in {1, 3, 4})
     if not good_shape or 0 in shape:
         raise PictureError(
@@ -196,7 +222,7 @@ def _from_array(array: npt.NDArray[np.generic]) -> Image.Image:
             where=where,
             fix="Move the colour axis to the end.",
         )
-    if array.ndim == 3 and shape[2] == 1:
+    if array.ndim == 3 and array.shape[-1] == 1:
         array = array[:, :, 0]
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
@@ -205,7 +231,7 @@ def _from_array(array: npt.NDArray[np.generic]) -> Image.Image:
     elif np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise PictureError("a float array picture must be finite and in 0-1", where=where, fix="Divide by 255.")
-        array = np.rint(array * 255).astype(np.uint8)
+        array = np.rint(array.astype(np.float64) * 255).astype(np.uint8)
     elif array.dtype != np.uint8:
         raise PictureError("an array picture must be uint8, uint16 or float in 0-1", where=where)
     return _to_rgb(Image.fromarray(np.ascontiguousarray(array)))
