@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onebox.metrics import Metrics
     from onebox.predictions import Prediction
     from onebox.runtime import OnnxLocalizer, load
-    from onebox.training.api import train
+    from onebox.training import train
     from onebox.types import Box, ImageSize, Sample
 
 _HOMES = {
@@ -35,7 +35,7 @@ _HOMES = {
     "evaluate": "onebox.evaluation",
     "load": "onebox.runtime",
     "load_dataset": "onebox.dataset",
-    "train": "onebox.training.api",
+    "train": "onebox.training",
 }
 
 __all__ = [

@@ -1,0 +1,123 @@
+"""`onebox predict`: one output row per input picture, in order, whatever happens to its neighbours."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import typer
+
+from onebox.errors import ConfigError, OneboxError, PictureError
+from onebox.files import atomic_path, make_folder
+from onebox.images import PICTURE_SUFFIXES
+from onebox.predictions import Prediction
+from onebox.runtime import load
+
+_CSV_COLUMNS = ("path", "label", "score", "x_min", "y_min", "x_max", "y_max", "error")
+
+
+def run_predict(
+    model_path: Path,
+    pictures: Iterable[Path],
+    *,
+    json_to: str | None = None,
+    csv_to: str | None = None,
+    draw: Path | None = None,
+    crop: Path | None = None,
+) -> None:
+    """Predicts, writes rows and pictures. Exits 1 where not one picture could be read. Raises OneboxError."""
+    if json_to is not None and csv_to is not None:
+        raise ConfigError("--json and --csv cannot be given together")
+    model = load(model_path)
+    paths = list(expand(pictures))
+    if not paths:
+        raise ConfigError("no pictures in what was given")
+    names = _Names()
+    folders = [make_folder(folder) for folder in (draw, crop) if folder is not None]
+    good = 0
+    with _output(csv_to if csv_to is not None else (json_to or "-")) as out:
+        write = _csv_writer(out) if csv_to is not None else _json_writer(out)
+        for path, answer in zip(paths, model.stream(paths), strict=True):
+            if isinstance(answer, PictureError):
+                write({"path": str(path), "error": str(answer)})
+                continue
+            good += 1
+            write(answer.to_dict() | {"path": str(path)})
+            if folders:
+                _write_pictures(answer, names.take(path), draw, crop)
+    if good < len(paths):
+        typer.echo(f"onebox: {len(paths) - good} of {len(paths)} pictures could not be read", err=True)
+    if not good:
+        raise typer.Exit(1)
+
+
+def expand(pictures: Iterable[Path]) -> Iterator[Path]:
+    """Folders become the pictures below them, sorted; everything else stays, existing or not."""
+    for path in pictures:
+        if path.is_dir():
+            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+        else:
+            yield path
+
+
+class _Names:
+    """File names for drawn pictures: the picture's own, numbered where two folders hold the same."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def take(self, path: Path) -> str:
+        name, n = f"{path.stem}.jpg", 1
+        while name in self._taken:
+            n += 1
+            name = f"{path.stem}-{n}.jpg"
+        self._taken.add(name)
+        return name
+
+
+def _write_pictures(answer: Prediction, name: str, draw: Path | None, crop: Path | None) -> None:
+    for folder, make in ((draw, answer.plot), (crop, answer.crop)):
+        if folder is not None:
+            with atomic_path(folder / name) as temporary:
+                make().save(temporary, "JPEG", quality=92)
+
+
+@contextlib.contextmanager
+def _output(to: str) -> Iterator[IO[str]]:
+    if to == "-":
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    target = Path(to)
+    if not target.parent.is_dir():
+        raise OneboxError("no such folder", where=str(target.parent), fix="Create it first.")
+    with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+def _json_writer(out: IO[str]) -> Any:
+    def write(row: dict[str, Any]) -> None:
+        out.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    return write
+
+
+def _csv_writer(out: IO[str]) -> Any:
+    rows = csv.DictWriter(out, _CSV_COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
+    rows.writeheader()
+
+    def write(row: dict[str, Any]) -> None:
+        corners = dict(zip(("x_min", "y_min", "x_max", "y_max"), row.get("box", ()), strict=False))
+        rows.writerow({k: _safe_cell(v) for k, v in (row | corners).items() if k in _CSV_COLUMNS})
+
+    return write
+
+
+def _safe_cell(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula gets a leading apostrophe (OWASP, CSV injection)."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value

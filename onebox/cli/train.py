@@ -1,0 +1,137 @@
+"""`onebox train`. Its flags are made from `TrainConfig`, so that a setting is written in one place only."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+
+import typer
+
+from onebox.errors import ConfigError
+from onebox.training.config import TrainConfig, make_config
+
+if TYPE_CHECKING:
+    from onebox.dataset import Dataset
+
+
+def train_command() -> Callable[..., None]:
+    """The command function, its signature extended by one optional flag per field of TrainConfig."""
+    hints = get_type_hints(TrainConfig)
+    flags = [_flag(f, hints[f.name]) for f in fields(TrainConfig)]
+
+    def train(
+        data: Annotated[
+            Path, typer.Argument(metavar="DATA", help="a folder of pictures with annotations, or one annotation file")
+        ],
+        out: Annotated[Path, typer.Option(metavar="RUN", help="the run folder to write")],
+        val: Annotated[Path | None, typer.Option(metavar="DATA2", help="validation data")] = None,
+        split: Annotated[
+            float | None,
+            typer.Option(min=0, max=1, help="share of DATA to train on; the rest validates. 1: no validation"),
+        ] = None,
+        multiple: Annotated[
+            str, typer.Option(metavar="HOW", help="pictures with several objects: error, largest or skip")
+        ] = "error",
+        layout: Annotated[str | None, typer.Option(help="read DATA as this layout  [default: found out]")] = None,
+        resume: Annotated[bool, typer.Option("--resume", help="continue a stopped run")] = False,
+        overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a run that is there")] = False,
+        **settings: Any,
+    ) -> None:
+        """Train a model: a run folder with model.onnx (the product) and report.html."""
+        given = {name: value for name, value in settings.items() if value is not None}
+        run_train(
+            data, out=out, val=val, split=split, multiple=multiple, layout=layout, resume=resume, overwrite=overwrite,
+            settings=given,
+        )  # fmt: skip
+
+    signature = inspect.signature(train, eval_str=True)
+    kept = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    train.__signature__ = signature.replace(parameters=kept + flags)  # type: ignore[attr-defined]
+    train.__annotations__ = {p.name: p.annotation for p in kept + flags} | {"return": None}
+    return train
+
+
+def run_train(
+    data: Path,
+    *,
+    out: Path,
+    settings: dict[str, Any],
+    val: Path | None = None,
+    split: float | None = None,
+    multiple: str = "error",
+    layout: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Reads the data, trains, prints the scoreboard. Raises OneboxError."""
+    from onebox.dataset import load_dataset
+    from onebox.training import train
+
+    config = make_config(**settings)
+    if val is not None and split is not None:
+        raise ConfigError("--val and --split cannot be given together")
+    whole = load_dataset(data, multiple=multiple, layout=layout)
+    for note in whole.notes:
+        _say(note)
+    val_data = load_dataset(val, multiple=multiple, layout=layout) if val is not None else None
+    train_data, val_data = choose_parts(whole, val_data, split, config.seed)
+    run = train(
+        train_data,
+        val_data,
+        out=out,
+        config=config,
+        resume=resume,
+        overwrite=overwrite,
+        command=shlex.join(["onebox", *sys.argv[1:]]),
+    )
+    if run.metrics is not None:
+        _say(str(run.metrics))
+    _say(f"Model:  {run.model}\nReport: {run.folder / 'report.html'}")
+
+
+def choose_parts(whole: Dataset, val: Dataset | None, split: float | None, seed: int) -> tuple[Dataset, Dataset | None]:
+    """What to train and what to validate on, by what was asked and what the data says; prints the choice where it is
+    not the user's. None as validation means: hold out the usual fifth."""
+    if val is not None:
+        return whole, val
+    if split is not None:
+        return (whole, whole.subset([])) if split == 1 else whole.split(split, seed=seed)
+    parts = whole.parts()
+    if "train" not in parts:
+        return whole, None
+    train = whole.part("train")
+    if "val" in parts:
+        _say(f"The data has its own split: training on its {len(train)} train, validating on its val pictures.")
+        return train, whole.part("val")
+    _say(f"The data has its own split: training on its {len(train)} train pictures, leaving test alone.")
+    return train, None
+
+
+def _say(text: str) -> None:
+    # one voice under torchrun: only the first process talks
+    import os
+
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(text, err=True)
+
+
+def _flag(field: Field[Any], hint: Any) -> inspect.Parameter:
+    """`imgsz: int = 160` becomes `--imgsz INTEGER`, default None ("not given"), the real default told in the help."""
+    kinds = [k for k in get_args(hint) if k is not types.NoneType]
+    kind = kinds[0] if isinstance(hint, types.UnionType) else hint
+    name = "--" + field.name.replace("_", "-")
+    declaration = f"{name}/--no-{name[2:]}" if kind is bool else name
+    text: str = field.metadata["help"]
+    if field.default is not MISSING and field.default is not None:
+        shown = {True: "on", False: "off"}.get(field.default, field.default) if kind is bool else field.default
+        text += f"  [default: {shown}]"
+    option = typer.Option(declaration, help=text, show_default=False)
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )

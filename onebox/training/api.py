@@ -1,0 +1,248 @@
+"""`train`: from two data sets to a run folder with `model.onnx` inside. Orders the hops - cache, network, loop,
+checkpoint, export, evaluation, report - one after another; the work itself is in the modules it calls.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from onebox._version import __version__
+from onebox.dataset import Dataset
+from onebox.errors import ConfigError, TrainingError
+from onebox.evaluation import judge
+from onebox.manifest import Manifest
+from onebox.metrics import Metrics, learn_baseline
+from onebox.runtime import OnnxLocalizer
+from onebox.training import run_folder
+from onebox.training.balance import BoxWeight
+from onebox.training.cache import Cache, build_cache
+from onebox.training.checkpoint import Weights, copy_weights, load_state, save_best, save_state
+from onebox.training.config import PLAIN_TRUNK, TrainConfig, make_config
+from onebox.training.distributed import use_global_batch_norm
+from onebox.training.export import export_onnx
+from onebox.training.loop import EpochRow, Progress, Session, make_optimizer, train_epochs
+from onebox.training.model import build_network
+from onebox.training.reporter import Reporter, Silent, Terminal
+from onebox.training.story import write_training_report
+
+HELD_OUT = 0.2
+#: A pretrained trunk learns at this share of the heads' rate (docs/log.md, 2026-11-22).
+PRETRAINED_TRUNK_SHARE = 0.25
+#: With --minutes alone the clock ends the run, or this many epochs.
+MINUTES_EPOCHS = 200
+#: What remains to be done within --minutes after the last step: export, replay, evaluation, report.
+SECONDS_AFTER_LOOP = 8.0
+#: Saving the state may take this share of the time; the epochs in between are done again after a kill.
+SAVING_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished training: its `folder`, the `model` file in it, one row per epoch, and the `metrics` of `model.onnx`
+    on the validation pictures (None without any)."""
+
+    folder: Path
+    model: Path
+    history: tuple[EpochRow, ...]
+    metrics: Metrics | None
+
+
+def train(
+    data: Dataset,
+    val: Dataset | None = None,
+    *,
+    out: str | os.PathLike[str],
+    config: TrainConfig | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+    command: str = "",
+    **settings: Any,
+) -> Run:
+    """Trains on `data`, validates on `val`, leaves a run folder at `out`.
+
+    Without `val` a fifth of `data` is held out for early stopping; an empty `val` trains on everything and keeps the
+    last weights. Settings are a `TrainConfig`, or its fields as keywords. `resume` continues a stopped run bit for bit;
+    `overwrite` replaces one. `reporter` is told what happens (default: the terminal); `command` goes into the report.
+    Raises OneboxError: TrainingError, ConfigError, WeightsError, RunFolderError, ExportError.
+    """
+    if config is not None and settings:
+        raise ConfigError("give a config or single settings, not both")
+    folder, started = Path(out), time.perf_counter()
+    config = config or make_config(**settings)
+    accelerator = _start_engine(config)
+    main = accelerator.is_main_process
+    reporter = (reporter or Terminal()) if main else Silent()
+    if main:
+        run_folder.check_folder(folder, resume=resume, overwrite=overwrite)
+    if val is None:
+        data, val = hold_out(data, config.seed)
+        reporter.say(f"Held out {len(val)} of {len(data) + len(val)} pictures for early stopping (a fifth).")
+    class_names = _check_classes(data, val)
+    config = _resolve(config, len(data.labelled))
+    session = _start_session(config, class_names, accelerator)
+    session.started = started
+    if main and resume:
+        run_folder.check_same_run(folder, config, data.fingerprint())
+    elif main:
+        run_folder.open_folder(folder, config, data.fingerprint())
+    accelerator.wait_for_everyone()
+
+    with reporter.bar("reading pictures") as bar:
+        train_cache = build_cache(data, class_names, config.imgsz, progress=bar)
+    val_cache = build_cache(val, class_names, config.imgsz) if len(val.labelled) else None
+    skipped = [*data.skipped, *train_cache.skipped, *(val_cache.skipped if val_cache else ())]
+    for one in skipped:
+        reporter.say(f"skipped: {one.reason}")
+    best, history = copy_weights(session.average), []
+    if resume and (folder / run_folder.LAST).exists():
+        best = load_state(folder / run_folder.LAST, session)
+        history = run_folder.read_history(folder, session.progress.epoch)
+        reporter.say(f"Resuming after epoch {session.progress.epoch}.")
+    best = _run_loop(session, train_cache, val_cache, best, history, folder=folder, reporter=reporter)
+    model, metrics = folder / run_folder.MODEL, None
+    if main:
+        manifest = _manifest(config, class_names, data, train_cache)
+        session.average.load_state_dict(best)
+        save_best(folder / run_folder.BEST, best, manifest)
+        reporter.say(f"Best epoch: {session.progress.best_epoch}. Writing model.onnx and proving it against torch ...")
+        replayed = [s.path for s in (val_cache or train_cache).samples]
+        manifest = export_onnx(session.average.cpu(), manifest, model, replayed)
+        evaluation = judge(OnnxLocalizer(model), val) if val_cache else None
+        metrics = evaluation.metrics if evaluation else None
+        write_training_report(
+            folder / run_folder.REPORT,
+            config=config,
+            manifest=manifest,
+            data={"train": data, "val": val},
+            skipped=skipped,
+            history=history,
+            evaluation=evaluation,
+            command=command,
+            seconds=session.elapsed_here(),
+        )
+    accelerator.wait_for_everyone()
+    return Run(folder, model, tuple(history), metrics)
+
+
+def hold_out(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """A fifth of the labelled pictures for validation, stratified by class; at least one is left to train on."""
+    train_part, val_part = data.split(1 - HELD_OUT, seed=seed)
+    return (train_part, val_part) if len(train_part.labelled) else (data, data.subset([]))
+
+
+def default_epochs(pictures: int) -> int:
+    """About 20,000 pictures seen, in at least 12 and at most 60 passes (docs/log.md, 2026-11-22)."""
+    return max(12, min(60, round(20_000 / pictures)))
+
+
+def _start_engine(config: TrainConfig) -> Accelerator:
+    # Denormals slow late epochs several times over on CPUs (docs/log.md, 2026-11-22).
+    torch.set_flush_denormal(True)
+    processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // processes_here))
+    torch.manual_seed(config.seed)
+    accelerator = Accelerator()
+    if config.batch % accelerator.num_processes:
+        raise ConfigError(f"a batch of {config.batch} cannot be shared by {accelerator.num_processes} processes")
+    return accelerator
+
+
+def _resolve(config: TrainConfig, pictures: int) -> TrainConfig:
+    """Fills in what is decided from the data."""
+    plain_trunk = config.backbone == PLAIN_TRUNK
+    epochs, trunk_lr = config.epochs, config.trunk_lr
+    if epochs is None:
+        epochs = default_epochs(pictures) if config.minutes is None else MINUTES_EPOCHS
+    if trunk_lr is None:
+        trunk_lr = 1.0 if plain_trunk or config.weights == "none" else PRETRAINED_TRUNK_SHARE
+    weights = "none" if plain_trunk and config.weights == "pretrained" else config.weights
+    return replace(config, epochs=epochs, trunk_lr=trunk_lr, weights=weights)
+
+
+def _check_classes(data: Dataset, val: Dataset) -> tuple[str, ...]:
+    """The classes to learn: those with training pictures, in the data set's order."""
+    counts = data.labelled.counts()
+    class_names = tuple(name for name in data.class_names if counts.get(name))
+    if not class_names:
+        raise TrainingError("no labelled picture to train on", fix="`onebox check` says what is wrong with the data.")
+    for sample in val.labelled:
+        if sample.label not in class_names:
+            raise TrainingError(
+                f"class {sample.label!r} is in the validation pictures only",
+                where=sample.where or sample.path,
+                fix="Give it training pictures, correct its spelling, or leave it out.",
+            )
+    return class_names
+
+
+def _start_session(config: TrainConfig, class_names: tuple[str, ...], accelerator: Accelerator) -> Session:
+    network = build_network(config, len(class_names)).to(memory_format=torch.channels_last)
+    assert config.trunk_lr is not None
+    assert config.epochs is not None
+    average = copy.deepcopy(network).to(accelerator.device) if config.ema > 0 else network
+    if accelerator.num_processes > 1:
+        use_global_batch_norm(network)
+    network, optimizer = accelerator.prepare(network, make_optimizer(network, config, config.trunk_lr))
+    deadline = None
+    if config.minutes is not None:
+        deadline = max(config.minutes * 30, config.minutes * 60 - SECONDS_AFTER_LOOP)
+    return Session(
+        network=network,
+        average=average,
+        optimizer=optimizer,
+        progress=Progress(box_weight=BoxWeight.start(config.box_weight, config.balance)),
+        accelerator=accelerator,
+        config=config,
+        epochs=config.epochs,
+        deadline_seconds=deadline,
+    )
+
+
+def _run_loop(
+    session: Session,
+    train_cache: Cache,
+    val_cache: Cache | None,
+    best: Weights,
+    history: list[EpochRow],
+    *,
+    folder: Path,
+    reporter: Reporter,
+) -> Weights:
+    """Drives `train_epochs` to its end; keeps metrics.jsonl, checkpoint and best weights up to date. Appends to
+    `history`, gives the best weights."""
+    main = session.accelerator.is_main_process
+    saved_at, saving_took = time.perf_counter(), 0.0
+    with reporter.bar("training") as bar:
+        for row in train_epochs(session, train_cache, val_cache, on_step=bar):
+            history.append(row)
+            if row.best:
+                best = copy_weights(session.average)
+            reporter.epoch(row)
+            now = time.perf_counter()
+            if main and (saving_took <= SAVING_SHARE * (now - saved_at) or session.progress.finished):
+                run_folder.write_history(folder, history)
+                save_state(folder / run_folder.LAST, session, best)
+                saved_at, saving_took = time.perf_counter(), time.perf_counter() - now
+    return best
+
+
+def _manifest(config: TrainConfig, class_names: tuple[str, ...], data: Dataset, cache: Cache) -> Manifest:
+    return Manifest(
+        class_names=class_names,
+        imgsz=config.imgsz,
+        backbone=config.backbone,
+        recipe=config.recipe,
+        box_head=config.box_head,
+        onebox_version=__version__,
+        baseline=learn_baseline(cache.labels, cache.boxes_01, class_names),
+        data={"fingerprint": data.fingerprint(), "layout": data.layout, "pictures": len(cache)},
+    )

@@ -1,0 +1,137 @@
+"""`TrainConfig`: the one home of every training default. The command line's flags and help, the table in the docs and
+the saved `config.json` are made from it. Imports no torch; touches no files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from onebox.errors import ConfigError
+
+RECIPES = ("default", "plain")
+BOX_HEADS = ("edges", "fc")
+BOX_LOSSES = ("edges", "l1_giou", "mse")
+PLAIN_TRUNK = "plain"
+
+
+def _option(default: Any, help_text: str) -> Any:
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Every setting of a training run, frozen. `None` means "decided from the data, and written down in config.json".
+
+    Raises ConfigError on impossible values.
+    """
+
+    recipe: str = _option("default", "default, or plain: two pooled FC heads, NLL + MSE, no tricks (the reference)")
+    backbone: str = _option(
+        "tf_mobilenetv3_small_100", "trunk: any timm name, or plain (built-in convolutions, no weights)"
+    )
+    weights: str = _option("pretrained", "pretrained (timm downloads them), a .safetensors file, or none")
+    imgsz: int = _option(160, "side of the square the pictures are stretched to, pixels")
+    epochs: int | None = _option(None, "passes over the training pictures  [default: from the number of pictures]")
+    minutes: float | None = _option(None, "stop on time, with the best model so far")
+    seed: int = _option(0, "every random choice is a function of (seed, step)")
+    batch: int = _option(32, "pictures per step, over all processes together")
+    lr: float = _option(2e-3, "peak learning rate of the heads")
+    trunk_lr: float | None = _option(None, "the trunk's share of lr  [default: 0.25 pretrained, 1 from scratch]")
+    weight_decay: float = _option(0.05, "AdamW's; kept off biases and normalisation")
+    warmup: float = _option(0.15, "share of the run in which the learning rate rises")
+    label_smoothing: float = _option(0.1, "of the class targets, 0 to below 1")
+    ema: float = _option(0.99, "decay per step of the averaged weights; 0 turns averaging off")
+    augment: bool = _option(True, "flips, crops that keep the object, zoom, colour")
+    hflip: float = _option(0.5, "chance of a left-right flip; 0 where left and right mean something")
+    box_head: str = _option("edges", "edges (four 1-D distributions) or fc (pooled, fully connected)")
+    box_loss: str = _option("edges", "edges (L1 + GIoU + soft targets), l1_giou, or mse")
+    bins: int = _option(64, "positions per edge distribution")
+    box_weight: float | None = _option(
+        None, "weight of the box loss  [default: measured gradient norms of the first epoch]"
+    )
+    balance: float = _option(1.0, "wanted gradient of the box branch over the class branch at the trunk")
+    patience: float = _option(0.35, "stop after this share of the run without a better validation score; 0 never stops")
+    threads: int | None = _option(None, "CPU threads for torch  [default: all cores]")
+
+    def __post_init__(self) -> None:
+        self._one_of("recipe", RECIPES)
+        self._one_of("box_head", BOX_HEADS)
+        self._one_of("box_loss", BOX_LOSSES)
+        if self.box_loss == "edges" and self.box_head != "edges":
+            raise ConfigError(
+                f"box_loss edges needs box_head edges, not {self.box_head}", fix="Use --box-loss l1_giou."
+            )
+        self._within("imgsz", 32, 2048)
+        self._within("batch", 1, 65536)
+        self._within("bins", 8, 1024)
+        self._within("lr", 1e-8, 10)
+        self._within("weight_decay", 0, 10)
+        self._within("warmup", 0, 0.9)
+        self._within("label_smoothing", 0, 0.99)
+        self._within("ema", 0, 0.99999)
+        self._within("hflip", 0, 1)
+        self._within("balance", 1e-6, 1e6)
+        self._within("patience", 0, 1)
+        self._within("seed", 0, 2**63 - 1)
+        for name, low, high in (
+            ("epochs", 1, 100_000),
+            ("minutes", 0.01, 100_000),
+            ("trunk_lr", 0, 100),
+            ("box_weight", 0, 1e9),
+            ("threads", 1, 4096),
+        ):
+            if getattr(self, name) is not None:
+                self._within(name, low, high)
+
+    def _one_of(self, name: str, allowed: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in allowed:
+            raise ConfigError(f"{name} is {value!r}; it can be {', '.join(allowed)}{_nearest(str(value), allowed)}")
+
+    def _within(self, name: str, low: float, high: float) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, (int, float)) or not math.isfinite(value) or not low <= value <= high:
+            raise ConfigError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, in the order of the fields."""
+        return dataclasses.asdict(self)
+
+
+#: What `--recipe plain` means, as differences from the defaults: the textbook, exact. Pooled features, two FC heads,
+#: NLL + MSE added up with weight 1, Adam at one constant rate, nothing else.
+PLAIN: dict[str, Any] = {
+    "recipe": "plain",
+    "box_head": "fc",
+    "box_loss": "mse",
+    "box_weight": 1.0,
+    "lr": 1e-3,
+    "trunk_lr": 1.0,
+    "weight_decay": 0.0,
+    "warmup": 0.0,
+    "label_smoothing": 0.0,
+    "ema": 0.0,
+    "augment": False,
+}
+
+
+def make_config(**settings: Any) -> TrainConfig:
+    """The defaults of the chosen recipe, with `settings` laid over them.
+
+    Raises ConfigError for an unknown key (naming the nearest valid one) or an impossible value.
+    """
+    names = [f.name for f in fields(TrainConfig)]
+    for key in settings:
+        if key not in names:
+            raise ConfigError(f"unknown setting {key!r}{_nearest(key, names)}")
+    base = PLAIN if settings.get("recipe") == "plain" else {}
+    return TrainConfig(**{**base, **settings})
+
+
+def _nearest(word: str, words: Any) -> str:
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""

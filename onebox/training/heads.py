@@ -1,0 +1,108 @@
+"""The disjoint heads. Each takes the trunk's feature maps and shares no parameter with another; neither knows of losses."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BoxOutput(NamedTuple):
+    """What a box head says: `boxes_01` (B, 4) x_min, y_min, x_max, y_max in 0-1 (not clipped); `sigmas_01` (B, 4)
+    standard deviation of each edge, NaN where unknown; `edge_logits` (B, 4, K) for left, top, right, bottom, or None;
+    `boxes_cxcywh_01` (B, 4), the same box as the fc head gives it, or None."""
+
+    boxes_01: Tensor
+    sigmas_01: Tensor
+    edge_logits: Tensor | None
+    boxes_cxcywh_01: Tensor | None
+
+
+class ClassHead(nn.Module):
+    """Pooled features of the coarsest map -> FC -> FC -> logits."""
+
+    def __init__(self, channels: int, classes: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.fc = nn.Sequential(nn.Linear(channels, hidden), nn.Hardswish(), nn.Linear(hidden, classes))
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """[..., (B, C, h, w)] -> (B, classes)."""
+        return self.fc(maps[-1].mean(dim=(2, 3)))
+
+
+class FcBoxHead(nn.Module):
+    """Pooled features of the coarsest map -> FC -> FC -> centre x, centre y, width, height in 0-1 (linear, as in the
+    textbook recipe)."""
+
+    def __init__(self, channels: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.fc = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 4))
+        nn.init.constant_(self.fc[-1].bias, 0.5)
+
+    def forward(self, maps: list[Tensor]) -> BoxOutput:
+        """[..., (B, C, h, w)] -> BoxOutput without edge distributions."""
+        boxes_cxcywh_01 = self.fc(maps[-1].mean(dim=(2, 3)))
+        half = boxes_cxcywh_01[:, 2:] / 2
+        boxes_01 = torch.cat([boxes_cxcywh_01[:, :2] - half, boxes_cxcywh_01[:, :2] + half], dim=1)
+        return BoxOutput(boxes_01, torch.full_like(boxes_01, float("nan")), None, boxes_cxcywh_01)
+
+
+class EdgeBoxHead(nn.Module):
+    """Finest and coarsest map fused -> a profile along x and one along y -> FC -> four 1-D distributions over K bins.
+
+    The expectation of a distribution is the edge, its standard deviation the edge's sigma. After SimCC
+    (Li et al. 2022, arXiv 2107.03332), with edges in place of key points and the expectation in place of the argmax.
+    The bins reach a little beyond the picture (`MARGIN`), so that an edge on the border is an inner value.
+    """
+
+    MARGIN = 0.06
+
+    def __init__(
+        self, channels: tuple[int, ...], map_size: tuple[int, int], bins: int, width: int = 128, hidden: int = 256
+    ) -> None:
+        super().__init__()
+        self.map_size = map_size
+        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1, bias=False) for c in channels)
+        self.norm = nn.BatchNorm2d(width)
+        self.mix = nn.Sequential(
+            nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False),
+            nn.BatchNorm2d(width),
+            nn.Hardswish(),
+            nn.Conv2d(width, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.Hardswish(),
+        )
+        self.look = nn.Conv2d(width, 2, 1)  # where along the other axis each profile looks
+        h, w = map_size
+        self.along_x = nn.Sequential(nn.Linear(2 * width * w, hidden), nn.Hardswish(), nn.Linear(hidden, 2 * bins))
+        self.along_y = nn.Sequential(nn.Linear(2 * width * h, hidden), nn.Hardswish(), nn.Linear(hidden, 2 * bins))
+        centres = torch.linspace(-self.MARGIN, 1 + self.MARGIN, bins)
+        self.register_buffer("centres", centres, persistent=False)
+        self.centres: Tensor
+
+    def forward(self, maps: list[Tensor]) -> BoxOutput:
+        """[(B, C_i, h_i, w_i), ...] finest first -> BoxOutput."""
+        fused = self.lateral[0](maps[0])
+        for conv, m in zip(self.lateral[1:], maps[1:], strict=True):
+            fused = fused + F.interpolate(conv(m), size=self.map_size, mode="bilinear", align_corners=False)
+        fused = F.hardswish(self.norm(fused))
+        fused = fused + self.mix(fused)
+        look = self.look(fused)
+        columns = _profile(fused, look[:, :1], dim=2)  # (B, 2 width, w)
+        rows = _profile(fused, look[:, 1:], dim=3)  # (B, 2 width, h)
+        bins = self.centres.numel()
+        x_logits = self.along_x(columns.flatten(1)).view(-1, 2, bins)
+        y_logits = self.along_y(rows.flatten(1)).view(-1, 2, bins)
+        edge_logits = torch.stack([x_logits[:, 0], y_logits[:, 0], x_logits[:, 1], y_logits[:, 1]], dim=1)
+        p = edge_logits.softmax(dim=2)
+        edges = (p * self.centres).sum(dim=2)
+        variance = (p * (self.centres - edges.unsqueeze(2)) ** 2).sum(dim=2)
+        return BoxOutput(edges, variance.clamp_min(1e-12).sqrt(), edge_logits, None)
+
+
+def _profile(features: Tensor, look: Tensor, dim: int) -> Tensor:
+    """(B, C, h, w) and where to look (B, 1, h, w) -> (B, 2C, n): mean and attended mean over `dim`."""
+    attended = (features * look.softmax(dim=dim)).sum(dim=dim)
+    return torch.cat([features.mean(dim=dim), attended], dim=1)

@@ -1,0 +1,291 @@
+"""The training loop, visible: draw a batch, augment, forward, criterion, backward, step, average; after each epoch
+validate and give one row. Takes a network and two caches; yields `EpochRow`s. Writes no files and prints nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from onebox.boxes import iou
+from onebox.errors import TrainingError
+from onebox.training.augment import BatchAugment, step_generator, to_float
+from onebox.training.balance import BoxWeight, measure, watch
+from onebox.training.cache import Cache
+from onebox.training.config import TrainConfig
+from onebox.training.losses import criterion
+from onebox.training.model import Network
+from onebox.training.schedule import batch_indices, lr_factor, steps_per_epoch
+
+VALIDATION_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One epoch, as written to metrics.jsonl. Gradients are norms at the trunk's output; the box branch's includes its
+    weight; ratio is box over class. `val_*` are None without validation pictures."""
+
+    epoch: int
+    epochs: int
+    step: int
+    seconds: float
+    images_per_second: float
+    lr: float
+    loss_class: float
+    loss_box: float
+    grad_class: float
+    grad_box: float
+    grad_ratio: float
+    grad_cosine: float
+    box_weight: float
+    val_top1: float | None
+    val_mean_iou: float | None
+    val_joint_50: float | None
+    best: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a run stands; together with weights and optimizer state, all that a resume needs."""
+
+    step: int = 0
+    epoch: int = 0
+    seconds: float = 0.0
+    box_weight: BoxWeight = field(default_factory=lambda: BoxWeight.start(None, 1.0))
+    best_score: float = -math.inf
+    best_epoch: int = 0
+    best_progress: float = 0.0
+    finished: bool = False
+    validation_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Session:
+    """The moving parts of one run: `network` trains, `average` is its exponential moving average (the same network
+    where averaging is off) and is what is validated and kept."""
+
+    network: nn.Module
+    average: Network
+    optimizer: Any
+    progress: Progress
+    accelerator: Accelerator
+    config: TrainConfig
+    epochs: int
+    deadline_seconds: float | None = None
+    started: float = field(default_factory=time.perf_counter)
+    total_steps: int = 1
+
+    def elapsed(self) -> float:
+        """Seconds of this run so far, earlier sessions of a resumed run included; the main process's clock for all."""
+        own = self.elapsed_here()
+        if self.accelerator.num_processes > 1:
+            t = torch.tensor([own], device=self.accelerator.device)
+            torch.distributed.broadcast(t, src=0)
+            own = float(t)
+        return own
+
+    def elapsed_here(self) -> float:
+        """As `elapsed`, by this process's own clock and without asking the others."""
+        return self.progress.seconds + time.perf_counter() - self.started
+
+    def share_done(self) -> float:
+        """0-1: of the epochs, or of the time, whichever is further."""
+        share = self.progress.step / self.total_steps
+        if self.deadline_seconds is not None:
+            share = max(share, self.elapsed() / self.deadline_seconds)
+        return share
+
+
+def make_optimizer(network: Network, config: TrainConfig, trunk_share: float) -> torch.optim.Optimizer:
+    """AdamW (Adam where there is no decay) with four groups: trunk and heads, each with and without weight decay.
+    Each group's `share` is its part of the common rate. Decay stays off biases and normalisation."""
+    groups: list[dict[str, Any]] = []
+    for named, share in ((network.trunk_parameters(), trunk_share), (network.head_parameters(), 1.0)):
+        for decays in (True, False):
+            params = [p for _, p in named if (p.ndim > 1) == decays]
+            if params:
+                decay = config.weight_decay if decays else 0.0
+                groups.append({"params": params, "weight_decay": decay, "share": share})
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99), foreach=True)
+
+
+def train_epochs(
+    session: Session, train: Cache, val: Cache | None, *, on_step: Callable[[int, int], None] | None = None
+) -> Iterator[EpochRow]:
+    """Runs to the end of the epochs, to the deadline or to early stopping, whichever comes first; one row per epoch.
+
+    Between two rows the session is at rest and may be saved. Raises TrainingError on a loss that is not finite.
+    """
+    config, progress, accelerator = session.config, session.progress, session.accelerator
+    batch, rank, world = config.batch, accelerator.process_index, accelerator.num_processes
+    mine = slice(rank * batch // world, (rank + 1) * batch // world)
+    per_epoch = steps_per_epoch(len(train), batch)
+    session.total_steps = session.epochs * per_epoch
+    augment = BatchAugment(hflip=config.hflip)
+    pictures, boxes, labels = (torch.from_numpy(a) for a in (train.pictures, train.boxes_01, train.labels))
+    device = accelerator.device
+    while not progress.finished:
+        begun, sums, steps, lr = time.perf_counter(), torch.zeros(6, dtype=torch.float64), 0, 0.0
+        session.network.train()
+        for _ in range(per_epoch):
+            # 1. the batch: rows, random choices and learning rate are functions of (seed, step)
+            step = progress.step
+            rows = batch_indices(len(train), batch, config.seed, step)
+            drawn = augment.draw(step_generator(config.seed, step), boxes[rows])
+            rows, drawn = rows[mine], tuple(d[mine].to(device) for d in drawn)
+            x, y = pictures[rows].to(device), boxes[rows].to(device)
+            x, y = augment(x, y, drawn) if config.augment else (_plain(x), y)
+            lr = config.lr * (1.0 if config.recipe == "plain" else lr_factor(session.share_done(), config.warmup))
+            for group in session.optimizer.param_groups:
+                group["lr"] = lr * group["share"]
+            # 2. forward, losses, backward
+            output = session.network(x)
+            watch(output)
+            losses = criterion(
+                output.logits,
+                output.box,
+                labels[rows].to(device),
+                y,
+                box_loss=config.box_loss,
+                label_smoothing=config.label_smoothing,
+            )
+            total = losses.class_loss + progress.box_weight.value * losses.box_loss
+            session.optimizer.zero_grad()
+            accelerator.backward(total)
+            # 3. the two branches' pull on the trunk
+            pull = measure(output, accelerator)
+            values = [losses.class_loss.item(), losses.box_loss.item(), pull.class_norm, pull.box_norm]
+            if not all(math.isfinite(v) for v in values):
+                raise TrainingError(
+                    f"the loss or its gradient is no longer finite at step {step}", fix="Use a smaller --lr."
+                )
+            progress.box_weight.update(pull)
+            # 4. the step, and the average
+            if config.recipe != "plain":
+                accelerator.clip_grad_norm_(session.network.parameters(), 5.0)
+            session.optimizer.step()
+            progress.step += 1
+            update_average(session.average, accelerator.unwrap_model(session.network), config.ema, progress.step)
+            sums += torch.tensor([*values, _finite(pull.ratio), pull.cosine], dtype=torch.float64)
+            steps += 1
+            if on_step:
+                on_step(progress.step, session.total_steps)
+            if _out_of_time(session):
+                break
+        progress.epoch += 1
+        progress.box_weight.freeze()
+        training_seconds = time.perf_counter() - begun
+        # 5. validation of the averaged weights
+        begun_validation = time.perf_counter()
+        scores = validate(session.average, val, accelerator) if val is not None else None
+        progress.validation_seconds = time.perf_counter() - begun_validation
+        better = _note_score(session, scores)
+        progress.finished = _is_over(session)
+        if world > 1:
+            sums = _mean_over_processes(sums, accelerator)
+        means = (sums / steps).tolist()
+        yield EpochRow(
+            epoch=progress.epoch,
+            epochs=session.epochs,
+            step=progress.step,
+            seconds=round(session.elapsed(), 3),
+            images_per_second=round(steps * batch / training_seconds, 2),
+            lr=lr,
+            loss_class=means[0],
+            loss_box=means[1],
+            grad_class=means[2],
+            grad_box=means[3],
+            grad_ratio=means[4],
+            grad_cosine=means[5],
+            box_weight=progress.box_weight.value,
+            val_top1=scores["top1"] if scores else None,
+            val_mean_iou=scores["mean_iou"] if scores else None,
+            val_joint_50=scores["joint_50"] if scores else None,
+            best=better,
+        )
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Moves `average` towards `network`; the decay grows from 0 to `decay` over the first steps. Nothing to do where
+    both are the same module."""
+    if average is network:
+        return
+    d = min(decay, (1 + step) / (10 + step))
+    pairs = zip(average.state_dict().values(), network.state_dict().values(), strict=True)
+    floats = [(a, n) for a, n in pairs if a.dtype.is_floating_point]
+    torch._foreach_lerp_([a for a, _ in floats], [n for _, n in floats], 1 - d)
+
+
+@torch.no_grad()
+def validate(network: Network, val: Cache, accelerator: Accelerator) -> dict[str, float]:
+    """Top-1, mean IoU and joint score (IoU > 0.5) of `network` in evaluation mode; every process takes a share of the
+    pictures and all get the same answer."""
+    was_training = network.training
+    network.eval()
+    rank, world = accelerator.process_index, accelerator.num_processes
+    rows = np.arange(rank, len(val), world)
+    right, overlap = [np.zeros(0)], [np.zeros(0)]
+    for start in range(0, len(rows), VALIDATION_BATCH):
+        part = rows[start : start + VALIDATION_BATCH]
+        output = network(_plain(torch.from_numpy(val.pictures[part]).to(accelerator.device)))
+        right.append((output.logits.argmax(1).cpu().numpy() == val.labels[part]).astype(np.float64))
+        overlap.append(iou(output.box.boxes_01.clamp(0, 1).cpu().numpy(), val.boxes_01[part]))
+    network.train(was_training)
+    r, o = np.concatenate(right), np.concatenate(overlap)
+    sums = torch.tensor([r.sum(), o.sum(), (r * (o > 0.5)).sum(), len(r)], dtype=torch.float64)
+    if world > 1:
+        reduced = accelerator.reduce(sums.to(accelerator.device), "sum")
+        assert isinstance(reduced, Tensor)
+        sums = reduced.cpu()
+    top1, mean_iou, joint = (float(v / sums[3]) for v in sums[:3])
+    return {"top1": top1, "mean_iou": mean_iou, "joint_50": joint}
+
+
+def _plain(pictures: Tensor) -> Tensor:
+    return to_float(pictures)
+
+
+def _note_score(session: Session, scores: dict[str, float] | None) -> bool:
+    """Is this the best epoch so far? Judged by the mean of joint score and mean IoU; without validation, always."""
+    progress = session.progress
+    score = (scores["joint_50"] + scores["mean_iou"]) / 2 if scores else float(progress.epoch)
+    if score < progress.best_score:
+        return False
+    progress.best_score, progress.best_epoch = score, progress.epoch
+    progress.best_progress = session.share_done()
+    return True
+
+
+def _is_over(session: Session) -> bool:
+    progress, patience = session.progress, session.config.patience
+    done = session.share_done()
+    # in the first half the rate is still high and a standstill says nothing
+    tired = patience > 0 and done > 0.5 and done - progress.best_progress > patience
+    return progress.step >= session.total_steps or _out_of_time(session) or tired
+
+
+def _out_of_time(session: Session) -> bool:
+    return session.deadline_seconds is not None and session.share_done() >= 1.0
+
+
+def _mean_over_processes(sums: Tensor, accelerator: Accelerator) -> Tensor:
+    reduced = accelerator.reduce(sums.to(accelerator.device), "mean")
+    assert isinstance(reduced, Tensor)
+    return reduced.cpu()
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else 0.0

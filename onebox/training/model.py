@@ -1,0 +1,70 @@
+"""The network: trunk and two disjoint heads. Takes pictures as float 0-255 tensors, gives logits and box; the mean and
+standard deviation are inside, so that nothing outside can get them wrong. Knows no losses and no files.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from onebox.training.config import TrainConfig
+from onebox.training.heads import BoxOutput, ClassHead, EdgeBoxHead, FcBoxHead
+from onebox.training.trunk import Trunk, build_trunk
+
+
+class NetworkOutput(NamedTuple):
+    """`logits` (B, C); `box` the box head's output; `class_taps`, `box_taps`: the trunk's maps as each branch reads
+    them. They are separate nodes of the graph, so that the gradient of each branch at the trunk can be seen."""
+
+    logits: Tensor
+    box: BoxOutput
+    class_taps: list[Tensor]
+    box_taps: list[Tensor]
+
+
+class Network(nn.Module):
+    """Trunk -> class head and box head."""
+
+    def __init__(self, trunk: Trunk, classes: int, *, imgsz: int, box_head: str, bins: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        with torch.no_grad():
+            trunk.eval()
+            maps = trunk(torch.zeros(1, 3, imgsz, imgsz))
+            trunk.train()
+        self.class_head = ClassHead(trunk.channels[-1], classes)
+        self.box_head: nn.Module
+        if box_head == "fc":
+            self.box_head = FcBoxHead(trunk.channels[-1])
+        else:
+            h, w = maps[0].shape[2:]
+            self.box_head = EdgeBoxHead(trunk.channels, (int(h), int(w)), bins)
+        self.register_buffer("mean", 255 * torch.tensor(trunk.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(trunk.std).view(1, 3, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, pictures: Tensor) -> NetworkOutput:
+        """(B, 3, H, W) float in 0-255 -> NetworkOutput."""
+        maps = self.trunk((pictures - self.mean) / self.std)
+        class_taps = [m.view_as(m) for m in maps]
+        box_taps = [m.view_as(m) for m in maps]
+        return NetworkOutput(self.class_head(class_taps), self.box_head(box_taps), class_taps, box_taps)
+
+    def head_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Named parameters that are not the trunk's."""
+        return [(n, p) for n, p in self.named_parameters() if not n.startswith("trunk.")]
+
+    def trunk_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Named parameters of the trunk."""
+        return [(n, p) for n, p in self.named_parameters() if n.startswith("trunk.")]
+
+
+def build_network(config: TrainConfig, classes: int, *, load_weights: bool = True) -> Network:
+    """The network of `config`. Raises ConfigError and WeightsError; `load_weights=False` leaves the trunk random (its
+    weights come from a checkpoint)."""
+    weights = config.weights if load_weights else "none"
+    trunk = build_trunk(config.backbone, weights, config.imgsz)
+    return Network(trunk, classes, imgsz=config.imgsz, box_head=config.box_head, bins=config.bins)
