@@ -22,15 +22,15 @@ class Prediction:
     `label` is the most probable of `class_names`; `score` its probability; `probabilities` (C,), sums to 1;
     `box` in pixels of the upright picture, inside it; `edge_sigmas` the model's own standard deviation of the
     (left, top, right, bottom) edge in pixels, NaN where the box head does not say; `path` is None for pictures
-    given as bytes, arrays or Pillow images.
+    given as bytes, arrays or Pillow images. Two answers are equal where label, score, classes, box and path are.
     """
 
     label: str
     score: float
-    probabilities: npt.NDArray[np.float64]
+    probabilities: npt.NDArray[np.float64] = field(compare=False)  # an array has no single truth
     class_names: tuple[str, ...]
     box: Box
-    edge_sigmas: tuple[float, float, float, float]
+    edge_sigmas: tuple[float, float, float, float] = field(compare=False)  # NaN never equals itself
     path: str | None = None
     source: ImageSource | None = field(default=None, repr=False, compare=False)
 
