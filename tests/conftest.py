@@ -1,5 +1,6 @@
 """Shared fixtures. Real sets are looked for beside the checkout (../shared/data, or $ONEBOX_REAL_DATA); where they are
-absent the tests marked `real` skip and say so, unless ONEBOX_REQUIRE_REAL_DATA=1 (as in CI), where that is a failure."""
+absent the tests marked `real` skip and say so, unless ONEBOX_REQUIRE_REAL_DATA=1 (as in CI): a failure there. One tiny
+data set and one tiny training are shared by all tests."""
 
 from __future__ import annotations
 
@@ -7,6 +8,11 @@ import os
 from pathlib import Path
 
 import pytest
+
+from tests.small_runs import TINY, coloured_set
+
+# read once, when torch loads its OpenMP library: waiting threads must not eat the cores of others
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,3 +37,19 @@ def real_data() -> Path:
 def real_weights() -> Path:
     """The folder of pretrained trunks."""
     return _real_folder("weights", "ONEBOX_REAL_WEIGHTS")
+
+
+@pytest.fixture(scope="session")
+def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `labels.csv` beside 24 small pictures of two classes. Not to be changed: make your own with `coloured_set`."""
+    return coloured_set(tmp_path_factory.mktemp("tiny") / "set")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of one small training with the settings TINY, shared by all tests. Not to be changed."""
+    import onebox
+
+    out = tmp_path_factory.mktemp("tiny-run") / "run"
+    onebox.train(onebox.load_dataset(tiny_set), out=out, **TINY)
+    return out
