@@ -138,12 +138,27 @@ def _choose_levels(reductions: list[int]) -> list[int]:
 
 def _download(name: str) -> dict[str, Tensor]:
     try:
+        _require_connection(name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the hub's advice on tokens is not for this user
             return timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # network, hub and cache errors of several libraries
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise WeightsError(f"could not download the pretrained weights of {name} ({reason})", fix=WAYS_ON) from error
+
+
+def _require_connection(name: str) -> None:
+    """Where the weights are not on this machine yet: one quick question to the hub, so that without a network the user
+    hears it at once. The hub's own client repeats the question for most of a minute, with a line each time."""
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.utils import get_session
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        return
+    files = ("model.safetensors", "pytorch_model.bin")
+    if not any(isinstance(try_to_load_from_cache(config.hf_hub_id, file), str) for file in files):
+        get_session().head(constants.ENDPOINT, timeout=10)
 
 
 def _load(trunk: TimmTrunk, state: dict[str, Tensor], *, where: str) -> None:
