@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,6 +38,7 @@ def run_predict(
     paths = list(expand(pictures))
     if not paths:
         raise ConfigError("no pictures in what was given")
+    _keep_apart(paths, draw, crop)
     names = _Names()
     folders = [make_folder(folder) for folder in (draw, crop) if folder is not None]
     good = 0
@@ -65,6 +67,20 @@ def expand(pictures: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
+def _keep_apart(paths: Iterable[Path], draw: Path | None, crop: Path | None) -> None:
+    """Raises ConfigError where drawn pictures would be written over the pictures themselves, or over each other."""
+    flags = {"--draw": draw, "--crop": crop}
+    places = {flag: folder.resolve() for flag, folder in flags.items() if folder is not None}
+    if len(places) == 2 and len(set(places.values())) == 1:
+        raise ConfigError("--draw and --crop cannot write to the same folder", where=str(draw))
+    sources = {path.parent.resolve() for path in paths}
+    for flag, place in places.items():
+        if place in sources:
+            raise ConfigError(
+                f"{flag} would write among the pictures themselves", where=str(flags[flag]), fix="Give another folder."
+            )
+
+
 class _Names:
     """File names for drawn pictures: the picture's own, numbered where two folders hold the same."""
 
@@ -88,21 +104,34 @@ def _write_pictures(answer: Prediction, name: str, draw: Path | None, crop: Path
 
 
 @contextlib.contextmanager
-def _output(to: str) -> Iterator[IO[str]]:
+def _output(to: str) -> Generator[IO[str]]:
     if to == "-":
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
         yield sys.stdout
         sys.stdout.flush()
         return
     target = Path(to)
     if not target.parent.is_dir():
         raise OneboxError("no such folder", where=str(target.parent), fix="Create it first.")
-    with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    # file names that are no UTF-8 go out as the very bytes they are
+    with (
+        atomic_path(target) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         yield file
 
 
 def _json_writer(out: IO[str]) -> Any:
+    encoding = getattr(out, "encoding", None) or "utf-8"
+
     def write(row: dict[str, Any]) -> None:
-        out.write(json.dumps(row, ensure_ascii=False) + "\n")
+        line = json.dumps(row, ensure_ascii=False)
+        try:
+            line.encode(encoding)
+        except UnicodeEncodeError:  # a file name that is no UTF-8, or a terminal that is not: \\u escapes say the same
+            line = json.dumps(row)
+        out.write(line + "\n")
 
     return write
 
