@@ -81,15 +81,19 @@ def run_train(
         _say(note)
     val_data = load_dataset(val, multiple=multiple, layout=layout) if val is not None else None
     train_data, val_data = choose_parts(whole, val_data, split, config.seed)
-    run = train(
-        train_data,
-        val_data,
-        out=out,
-        config=config,
-        resume=resume,
-        overwrite=overwrite,
-        command=shlex.join(["onebox", *sys.argv[1:]]),
-    )
+    try:
+        run = train(
+            train_data,
+            val_data,
+            out=out,
+            config=config,
+            resume=resume,
+            overwrite=overwrite,
+            command=shlex.join(["onebox", *sys.argv[1:]]),
+        )
+    except KeyboardInterrupt:
+        _say("onebox: stopped; the same command with --resume goes on from the last saved epoch")
+        raise typer.Exit(130) from None
     if run.metrics is not None:
         _say(str(run.metrics))
     _say(f"Model:  {run.model}\nReport: {run.folder / 'report.html'}")

@@ -90,11 +90,9 @@ def train(
     config = _resolve(config, len(data.labelled))
     session = _start_session(config, class_names, accelerator)
     session.started = started
+    fingerprints = {"data": data.fingerprint(), "val": val.fingerprint()}
     if main and resume:
-        run_folder.check_same_run(folder, config, data.fingerprint())
-    elif main:
-        run_folder.open_folder(folder, config, data.fingerprint())
-    accelerator.wait_for_everyone()
+        run_folder.check_same_run(folder, config, fingerprints)
 
     with reporter.bar("reading pictures") as bar:
         train_cache = build_cache(data, class_names, config.imgsz, progress=bar)
@@ -102,15 +100,18 @@ def train(
     skipped = [*data.skipped, *train_cache.skipped, *(val_cache.skipped if val_cache else ())]
     for one in skipped:
         reporter.say(f"skipped: {one.reason}")
+    if main and not resume:  # not before all is known to be well: --overwrite removes the earlier run here
+        run_folder.open_folder(folder, config, fingerprints)
+    accelerator.wait_for_everyone()
+    manifest = _manifest(config, class_names, data, train_cache)
     best, history = copy_weights(session.average), []
     if resume and (folder / run_folder.LAST).exists():
         best = load_state(folder / run_folder.LAST, session)
         history = run_folder.read_history(folder, session.progress.epoch)
         reporter.say(f"Resuming after epoch {session.progress.epoch}.")
-    best = _run_loop(session, train_cache, val_cache, best, history, folder=folder, reporter=reporter)
+    best = _run_loop(session, train_cache, val_cache, best, history, manifest, folder=folder, reporter=reporter)
     model, metrics = folder / run_folder.MODEL, None
     if main:
-        manifest = _manifest(config, class_names, data, train_cache)
         session.average.load_state_dict(best)
         save_best(folder / run_folder.BEST, best, manifest)
         reporter.say(f"Best epoch: {session.progress.best_epoch}. Writing model.onnx and proving it against torch ...")
@@ -213,13 +214,15 @@ def _run_loop(
     val_cache: Cache | None,
     best: Weights,
     history: list[EpochRow],
+    manifest: Manifest,
     *,
     folder: Path,
     reporter: Reporter,
 ) -> Weights:
-    """Drives `train_epochs` to its end; keeps metrics.jsonl, checkpoint and best weights up to date. Appends to
-    `history`, gives the best weights."""
+    """Drives `train_epochs` to its end; keeps metrics.jsonl, checkpoint and best weights up to date, so that a run that
+    was killed can be resumed, and exported as it stands. Appends to `history`, gives the best weights."""
     main = session.accelerator.is_main_process
+    best_saved = -1
     saved_at, saving_took = time.perf_counter(), 0.0
     with reporter.bar("training") as bar:
         for row in train_epochs(session, train_cache, val_cache, on_step=bar):
@@ -231,6 +234,9 @@ def _run_loop(
             if main and (saving_took <= SAVING_SHARE * (now - saved_at) or session.progress.finished):
                 run_folder.write_history(folder, history)
                 save_state(folder / run_folder.LAST, session, best)
+                if session.progress.best_epoch != best_saved:
+                    save_best(folder / run_folder.BEST, best, manifest)
+                    best_saved = session.progress.best_epoch
                 saved_at, saving_took = time.perf_counter(), time.perf_counter() - now
     return best
 

@@ -57,7 +57,8 @@ def build_cache(
         pictures = np.empty((len(samples), imgsz, imgsz, 3), dtype=np.uint8)
     except MemoryError:
         raise TrainingError(
-            f"{len(samples)} pictures of {imgsz} px do not fit in memory ({len(samples) * imgsz**2 * 3 / 2**30:.1f} GiB)",
+            f"{len(samples)} pictures of {imgsz} px do not fit in memory "
+            f"({len(samples) * imgsz**2 * 3 / 2**30:.1f} GiB)",
             fix="Use a smaller --imgsz.",
         ) from None
     kept: list[int] = []

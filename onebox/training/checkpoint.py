@@ -98,7 +98,7 @@ def _as_os_error(error: Exception) -> OSError:
 
 def _read(path: Path) -> tuple[Weights, dict[str, str]]:
     if not path.is_file():
-        raise RunFolderError("no such checkpoint", where=str(path), fix="Start the run without --resume.")
+        raise RunFolderError("no such checkpoint", where=str(path), fix="Has this run saved anything yet?")
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118

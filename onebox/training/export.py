@@ -114,6 +114,8 @@ def _write_graph(network: Exported, manifest: Manifest, path: Path) -> None:
             )
             assert program is not None
             program.save(str(path), external_data=False)
+    except OSError:  # a full disk: atomic_path explains it
+        raise
     except Exception as error:  # torch.export, onnxscript and onnx raise many kinds
         raise ExportError(
             f"the network cannot be written as ONNX ({str(error).splitlines()[0][:160]})",

@@ -4,7 +4,7 @@ the one it continues. Takes paths and facts; never touches a file that is not on
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,17 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         )
 
 
-def open_folder(folder: Path, config: TrainConfig, fingerprint: str) -> None:
-    """Creates the folder, removes an earlier run's files, writes config.json. Raises RunFolderError."""
+def open_folder(folder: Path, config: TrainConfig, fingerprints: Mapping[str, str]) -> None:
+    """Creates the folder, removes an earlier run's files, writes config.json with the `fingerprints` of the training
+    ("data") and validation ("val") pictures. Raises RunFolderError."""
     make_folder(folder)
     for name in RUN_FILES:
         (folder / name).unlink(missing_ok=True)
-    facts = {"config": config.to_dict(), "data": fingerprint, "onebox_version": __version__}
+    facts = {"config": config.to_dict(), **fingerprints, "onebox_version": __version__}
     write_atomic(folder / CONFIG, json.dumps(facts, indent=2) + "\n")
 
 
-def check_same_run(folder: Path, config: TrainConfig, fingerprint: str) -> None:
+def check_same_run(folder: Path, config: TrainConfig, fingerprints: Mapping[str, str]) -> None:
     """Raises RunFolderError where data or a setting is not what the run in `folder` began with."""
     path = folder / CONFIG
     try:
@@ -52,12 +53,13 @@ def check_same_run(folder: Path, config: TrainConfig, fingerprint: str) -> None:
         before: dict[str, Any] = saved["config"]
     except (ValueError, KeyError, TypeError, OSError):
         raise RunFolderError("damaged", where=str(path), fix="Start again with --overwrite.") from None
-    if saved.get("data") != fingerprint:
-        raise RunFolderError(
-            "the training data is not what this run began with",
-            where=str(folder),
-            fix="Give it the same data, or start again with --overwrite.",
-        )
+    for key, what in (("data", "training"), ("val", "validation")):
+        if saved.get(key) != fingerprints[key]:
+            raise RunFolderError(
+                f"the {what} data is not what this run began with",
+                where=str(folder),
+                fix="Give it the same data, or start again with --overwrite.",
+            )
     for key, value in config.to_dict().items():
         if before.get(key) != value:
             raise RunFolderError(
