@@ -151,7 +151,14 @@ def _start_engine(config: TrainConfig) -> Accelerator:
     processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // processes_here))
     torch.manual_seed(config.seed)
-    accelerator = Accelerator()
+    # Unless told so, the engine lets each of several processes on CPUs train by itself, without a word.
+    started_as = int(os.environ.get("WORLD_SIZE", "1"))
+    accelerator = Accelerator(cpu=started_as > 1 and not torch.accelerator.is_available())
+    if accelerator.num_processes != started_as:
+        raise TrainingError(
+            f"started as {started_as} processes, but the engine joined {accelerator.num_processes} of them",
+            fix="Set ACCELERATE_USE_CPU=1 to train on CPUs, or start one process.",
+        )
     if config.batch % accelerator.num_processes:
         raise ConfigError(f"a batch of {config.batch} cannot be shared by {accelerator.num_processes} processes")
     return accelerator
