@@ -4,9 +4,28 @@ each train exactly the network that one process with B pictures trains. torch's 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Sum of everyone's tensor. Every process's loss depends on every process's summand, so the gradients add up too.
+    torch's own differentiable all_reduce is deprecated, and its successor is private."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        grad = grads[0].clone()
+        dist.all_reduce(grad)
+        return grad
 
 
 class GlobalBatchNorm2d(nn.Module):
@@ -33,7 +52,8 @@ class GlobalBatchNorm2d(nn.Module):
         channels = x.shape[1]
         # sum, sum of squares and count over all processes; differentiable
         sums = torch.stack([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3)), x.new_full((channels,), x.numel() / channels)])
-        sums = all_reduce(sums)
+        sums = _SumOverProcesses.apply(sums)
+        assert isinstance(sums, Tensor)
         count = sums[2]
         mean = sums[0] / count
         variance = (sums[1] / count - mean * mean).clamp_min(0)
