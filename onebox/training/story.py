@@ -40,6 +40,7 @@ def write_training_report(
     facts = RunFacts(
         command=command,
         recipe=config.recipe,
+        judged_on="The validation pictures, on which the best epoch was chosen: expect slightly less on new ones.",
         config=config.to_dict(),
         versions={"onebox": __version__, "Python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
         machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
