@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from PIL import Image
@@ -62,12 +64,17 @@ def compare(a: TorchLocalizer, b: OnnxLocalizer, pictures: Iterable[ImageSource]
         if isinstance(one, PictureError) or isinstance(other, PictureError):
             continue
         count += 1
-        gaps = np.abs(np.subtract(one.box.xyxy, other.box.xyxy))
-        box_gap = max(box_gap, float(gaps.max()))
-        probability_gap = max(probability_gap, float(np.abs(one.probabilities - other.probabilities).max()))
+        box_gap = max(box_gap, _gap(one.box.xyxy, other.box.xyxy))
+        probability_gap = max(probability_gap, _gap(one.probabilities, other.probabilities))
     if not count:
         raise ExportError("no readable picture to replay through the exported model")
     return {"pictures": count, "box_gap_px": box_gap, "probability_gap": probability_gap}
+
+
+def _gap(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """Largest difference; infinite where either is NaN, which no comparison would notice."""
+    gap = float(np.abs(np.subtract(a, b)).max())
+    return math.inf if math.isnan(gap) else gap
 
 
 def awkward_pictures(pictures: Sequence[ImageSource]) -> list[ImageSource]:
