@@ -1,4 +1,4 @@
-"""`onebox check`: the doctor's findings as a table, and as JSON."""
+"""`onebox check`: the doctor's findings as plain lines, and as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from onebox.dataset import load_dataset
 from onebox.doctor import check
@@ -37,15 +36,13 @@ def run_check(data: Path, *, layout: str | None = None, json_path: Path | None =
             else (finding.file or finding.picture or "")
         )
         by_code.setdefault(finding.code, []).append(f"{place}  {finding.message}" if place else finding.message)
-    if by_code:
-        table = Table("finding", "how many", "where", header_style="bold", show_lines=True)
-        for code, lines in by_code.items():
-            more = [f"... and {len(lines) - SHOWN} more (--json FILE has all)"] if len(lines) > SHOWN else []
-            from rich.text import Text
-
-            table.add_row(code, str(len(lines)), Text("\n".join(lines[:SHOWN] + more)))
-        console.print(table)
-    else:
+    # plain lines, never cut: `file:line` is there to be copied
+    for code, lines in by_code.items():
+        console.print(f"\n{code}: {len(lines)}", style="bold", markup=False)
+        more = [f"... and {len(lines) - SHOWN} more (--json FILE has all)"] if len(lines) > SHOWN else []
+        for line in lines[:SHOWN] + more:
+            console.print(f"  {line}", markup=False, soft_wrap=True)
+    if not by_code:
         console.print("Nothing wrong found.")
     if json_path is not None:
         write_atomic(json_path, json.dumps(checkup.to_dict(), indent=2, ensure_ascii=False) + "\n")

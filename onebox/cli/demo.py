@@ -1,5 +1,5 @@
-"""`onebox demo`: draws a data set, then runs what any user runs on it - check, train, evaluate, predict, draw - and ends
-with the scoreboard and two files to look at."""
+"""`onebox demo`: draws a data set, then runs what any user runs on it - check, train, evaluate, predict, draw - and
+ends with the scoreboard and two files to look at."""
 
 from __future__ import annotations
 
