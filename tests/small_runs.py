@@ -82,9 +82,10 @@ def shell(*words: str | os.PathLike[str] | bytes, timeout: float = 300, **more: 
     return python("-m", "onebox", *words, timeout=timeout, **more)
 
 
-def python(*words: str | os.PathLike[str] | bytes, timeout: float = 300, **more: str) -> Done:
-    """`python WORDS...` in a process of its own."""
-    done = subprocess.run([sys.executable, *words], env=environment(**more), capture_output=True, timeout=timeout)
+def python(*words: str | os.PathLike[str] | bytes, timeout: float = 300, cwd: Path | None = None, **more: str) -> Done:
+    """`python WORDS...` in a process of its own, in the folder `cwd`."""
+    command = [sys.executable, *words]
+    done = subprocess.run(command, env=environment(**more), cwd=cwd, capture_output=True, timeout=timeout)
     return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
