@@ -35,7 +35,7 @@ def run_evaluate(
             model, dataset, progress=lambda done, total: progress.update(task, completed=done, total=total)
         )
     for skipped in dataset.skipped:
-        typer.echo(f"skipped: {skipped.where or skipped.path}: {skipped.reason}", err=True)
+        typer.echo(f"skipped: {skipped}", err=True)
     for path, reason in evaluation.unreadable:
         typer.echo(f"skipped: {path}: {reason}", err=True)
     typer.echo(str(evaluation.metrics))

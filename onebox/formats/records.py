@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import NamedTuple
 
 #: Stable codes, also those of the doctor's findings.
@@ -43,6 +44,12 @@ class Skipped(NamedTuple):
     where: str
     reason: str
     code: str = BAD_BOX
+
+    def __str__(self) -> str:
+        """One line: where it is written, which picture, why; nothing twice."""
+        name = PurePath(self.path).name
+        named = name in self.where or name in self.reason
+        return ": ".join(part for part in (self.where, "" if named else name, self.reason) if part)
 
 
 @dataclass(slots=True)

@@ -99,7 +99,7 @@ def train(
     val_cache = build_cache(val, class_names, config.imgsz) if len(val.labelled) else None
     skipped = [*data.skipped, *train_cache.skipped, *(val_cache.skipped if val_cache else ())]
     for one in skipped:
-        reporter.say(f"skipped: {one.where or one.path}: {one.reason}")
+        reporter.say(f"skipped: {one}")
     if main and not resume:  # not before all is known to be well: --overwrite removes the earlier run here
         run_folder.open_folder(folder, config, fingerprints)
     accelerator.wait_for_everyone()

@@ -66,7 +66,7 @@ def build_cache(
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for i, result in enumerate(pool.map(lambda s: _read(s, imgsz), samples)):
             if isinstance(result, PictureError):
-                skipped.append(Skipped(samples[i].path, samples[i].where, str(result)))  # the reason names the picture
+                skipped.append(Skipped(samples[i].path, samples[i].where, str(result)))
             else:
                 pictures[i] = result
                 kept.append(i)
