@@ -12,6 +12,7 @@ import pytest
 
 import onebox
 from onebox.errors import ConfigError
+from onebox.files import atomic_path, write_atomic
 from tests.small_runs import TINY_FLAGS, coloured_set, here, python, shell, untouched
 from tests.small_sets import picture, text
 
@@ -394,3 +395,22 @@ def test_a_full_disk_while_predicting(tiny_run: Path, tiny_set: Path, tmp_path: 
         words = ["predict", tiny_run, tiny_set.parent, "--json", tmp_path / "out.jsonl"]
         done = python("-c", LIMITED, "2000", *words)
         done.says("out.jsonl: the disk is full")
+
+
+def test_a_file_is_replaced_in_one_piece(tmp_path: Path) -> None:
+    """Who has the old file open keeps the whole old file: it is never written into, so no kill can leave half of it."""
+    path = text(tmp_path / "model.onnx", "the old model")
+    with path.open() as held:
+        write_atomic(path, "the new model, which is longer")
+        assert held.read() == "the old model"
+    assert path.read_text() == "the new model, which is longer"
+
+    def broken() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken()
+    assert path.read_text() == "the new model, which is longer"
+    assert list(tmp_path.iterdir()) == [path]
