@@ -39,7 +39,7 @@ class TrainConfig:
     minutes: float | None = _option(None, "stop on time, with the best model so far")
     seed: int = _option(0, "every random choice is a function of (seed, step)")
     batch: int = _option(32, "pictures per step, over all processes together")
-    lr: float = _option(2e-3, "peak learning rate of the heads")
+    lr: float = _option(1e-3, "peak learning rate of the heads")
     trunk_lr: float | None = _option(None, "the trunk's share of lr  [default: 0.25 pretrained, 1 from scratch]")
     weight_decay: float = _option(0.05, "AdamW's; kept off biases and normalisation")
     warmup: float = _option(0.15, "share of the run in which the learning rate rises")
@@ -53,7 +53,7 @@ class TrainConfig:
     box_weight: float | None = _option(
         None, "weight of the box loss  [default: measured gradient norms of the first epoch]"
     )
-    balance: float = _option(1.0, "wanted gradient of the box branch over the class branch at the trunk")
+    balance: float = _option(0.3, "wanted gradient of the box branch over the class branch at the trunk")
     patience: float = _option(0.35, "stop after this share of the run without a better validation score; 0 never stops")
     threads: int | None = _option(None, "CPU threads for torch  [default: all cores]")
 
@@ -135,3 +135,14 @@ def make_config(**settings: Any) -> TrainConfig:
 def _nearest(word: str, words: Any) -> str:
     close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def settings_table() -> str:
+    """Markdown: every setting, its default, what `--recipe plain` changes it to, and what it means."""
+    lines = ["| flag | default | plain | |", "|---|---|---|---|"]
+    for f in fields(TrainConfig):
+        plain = PLAIN.get(f.name, "")
+        text = str(f.metadata["help"]).replace("|", "\\|")
+        default = "" if f.default is None else f.default
+        lines.append(f"| `--{f.name.replace('_', '-')}` | {default} | {plain} | {text} |")
+    return "\n".join(lines)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from onebox.training.config import TrainConfig
+from onebox.training.config import PLAIN_TRUNK, TrainConfig
 from onebox.training.heads import BoxOutput, ClassHead, EdgeBoxHead, FcBoxHead
 from onebox.training.trunk import Trunk, build_trunk
 
@@ -27,14 +27,16 @@ class NetworkOutput(NamedTuple):
 class Network(nn.Module):
     """Trunk -> class head and box head."""
 
-    def __init__(self, trunk: Trunk, classes: int, *, imgsz: int, box_head: str, bins: int) -> None:
+    def __init__(
+        self, trunk: Trunk, classes: int, *, imgsz: int, box_head: str, bins: int, class_peaks: bool = False
+    ) -> None:
         super().__init__()
         self.trunk = trunk
         with torch.no_grad():
             trunk.eval()
             maps = trunk(torch.zeros(1, 3, imgsz, imgsz))
             trunk.train()
-        self.class_head = ClassHead(trunk.channels[-1], classes)
+        self.class_head = ClassHead(trunk.channels, classes, peaks=class_peaks)
         self.box_head: nn.Module
         if box_head == "fc":
             self.box_head = FcBoxHead(trunk.channels[-1])
@@ -67,4 +69,11 @@ def build_network(config: TrainConfig, classes: int, *, load_weights: bool = Tru
     weights come from a checkpoint)."""
     weights = config.weights if load_weights else "none"
     trunk = build_trunk(config.backbone, weights, config.imgsz)
-    return Network(trunk, classes, imgsz=config.imgsz, box_head=config.box_head, bins=config.bins)
+    return Network(
+        trunk,
+        classes,
+        imgsz=config.imgsz,
+        box_head=config.box_head,
+        bins=config.bins,
+        class_peaks=config.backbone == PLAIN_TRUNK and config.recipe != "plain",
+    )
