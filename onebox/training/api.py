@@ -4,6 +4,7 @@ checkpoint, export, evaluation, report - one after another; the work itself is i
 
 from __future__ import annotations
 
+import atexit
 import copy
 import os
 import time
@@ -159,9 +160,17 @@ def _start_engine(config: TrainConfig) -> Accelerator:
             f"started as {started_as} processes, but the engine joined {accelerator.num_processes} of them",
             fix="Set ACCELERATE_USE_CPU=1 to train on CPUs, or start one process.",
         )
+    if started_as > 1:
+        atexit.register(_leave_group)
     if config.batch % accelerator.num_processes:
         raise ConfigError(f"a batch of {config.batch} cannot be shared by {accelerator.num_processes} processes")
     return accelerator
+
+
+def _leave_group() -> None:
+    """At exit: the group's threads end before the interpreter does, as torch asks for."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _resolve(config: TrainConfig, pictures: int) -> TrainConfig:
