@@ -130,7 +130,9 @@ def main() -> None:
                         rows.append(run_one(task, method, seed, args.out))
                         with path.open("a") as file:
                             file.write(json.dumps(rows[-1]) + "\n")
-    print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} CPU cores, onebox {onebox.__version__}\n")
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} CPU cores, onebox {onebox.__version__}\n"
+    )
     print(table(rows))
 
 

@@ -130,7 +130,9 @@ def process_speed(model: Path) -> list[str]:
 
 def main() -> None:
     """The command."""
-    print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} CPU cores, onebox {onebox.__version__}\n")
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} CPU cores, onebox {onebox.__version__}\n"
+    )
     print(training_speed(), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         data = load_dataset(SHARED / "data/tiny_vid/train.csv")

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import get_args
 
 from onebox.errors import AnnotationError, ConfigError, DataError
-from onebox.formats.assembly import Assembled, Multiple, assemble
+from onebox.formats.assembly import Assembled, assemble
 from onebox.formats.pictures import Pictures
 from onebox.formats.records import Skipped
 from onebox.formats.table import Choice, choose_layout
 from onebox.formats.tree import Tree, scan
-from onebox.types import Sample
+from onebox.types import Multiple, Sample
 
 __all__ = ["Dataset", "Multiple", "Skipped", "load_dataset"]
 

@@ -58,7 +58,7 @@ def _explain(error: OSError, path: Path) -> RunFolderError:
         return RunFolderError(
             "the disk is full; nothing that was there before has been changed",
             where=str(path),
-            fix="Free some space and go on with --resume.",
+            fix="Free some space and run it again; a training goes on with --resume.",
         )
     return RunFolderError(f"cannot write ({error.strerror or error})", where=str(path), fix="Choose another folder.")
 

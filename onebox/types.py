@@ -4,7 +4,10 @@ themselves in the spellings people know; they never open a file."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
+
+#: What to do with a picture that has several objects: stop, keep the largest, or leave the picture out.
+Multiple: TypeAlias = Literal["error", "largest", "skip"]
 
 
 class ImageSize(NamedTuple):

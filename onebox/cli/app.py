@@ -9,6 +9,7 @@ import typer
 
 from onebox._version import __version__
 from onebox.cli.train import train_command
+from onebox.types import Multiple
 
 app = typer.Typer(
     name="onebox",
@@ -20,7 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Multiple = Annotated[str, typer.Option(help="pictures with several objects: error, largest or skip", metavar="HOW")]
+SeveralObjects = Annotated[Multiple, typer.Option(help="what to do with pictures that have several objects")]
 Layout = Annotated[str | None, typer.Option(help="read DATA as this layout  [default: found out]")]
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="a folder of pictures with annotations, or one annotation file")
@@ -75,7 +76,7 @@ def evaluate(
     part: Annotated[
         str | None, typer.Option(help="train, val, test or all  [default: test, else val, else all]")
     ] = None,
-    multiple: Multiple = "error",
+    multiple: SeveralObjects = "error",
     layout: Layout = None,
 ) -> None:
     """The scoreboard of a model on labelled pictures, beside "always the median box"."""

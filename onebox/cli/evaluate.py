@@ -14,6 +14,7 @@ from onebox.errors import ConfigError
 from onebox.evaluation import judge
 from onebox.files import write_atomic
 from onebox.runtime import load
+from onebox.types import Multiple
 
 
 def run_evaluate(
@@ -22,7 +23,7 @@ def run_evaluate(
     *,
     json_path: Path | None = None,
     part: str | None = None,
-    multiple: str = "error",
+    multiple: Multiple = "error",
     layout: str | None = None,
 ) -> None:
     """Judges a model on labelled pictures. Raises OneboxError."""

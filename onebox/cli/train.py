@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import shlex
 import sys
 import types
@@ -15,6 +16,7 @@ import typer
 
 from onebox.errors import ConfigError
 from onebox.training.config import TrainConfig, make_config
+from onebox.types import Multiple
 
 if TYPE_CHECKING:
     from onebox.dataset import Dataset
@@ -36,7 +38,7 @@ def train_command() -> Callable[..., None]:
             typer.Option(min=0, max=1, help="share of DATA to train on; the rest validates. 1: no validation"),
         ] = None,
         multiple: Annotated[
-            str, typer.Option(metavar="HOW", help="pictures with several objects: error, largest or skip")
+            Multiple, typer.Option(help="what to do with pictures that have several objects")
         ] = "error",
         layout: Annotated[str | None, typer.Option(help="read DATA as this layout  [default: found out]")] = None,
         resume: Annotated[bool, typer.Option("--resume", help="continue a stopped run")] = False,
@@ -64,7 +66,7 @@ def run_train(
     settings: dict[str, Any],
     val: Path | None = None,
     split: float | None = None,
-    multiple: str = "error",
+    multiple: Multiple = "error",
     layout: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -101,26 +103,22 @@ def run_train(
 
 def choose_parts(whole: Dataset, val: Dataset | None, split: float | None, seed: int) -> tuple[Dataset, Dataset | None]:
     """What to train and what to validate on, by what was asked and what the data says; prints the choice where it is
-    not the user's. None as validation means: hold out the usual fifth."""
-    if val is not None:
-        return whole, val
-    if split is not None:
-        return (whole, whole.subset([])) if split == 1 else whole.split(split, seed=seed)
+    not the user's. None as validation means: hold out the usual fifth. Where the data has a train part of its own,
+    nothing else is ever trained on."""
     parts = whole.parts()
-    if "train" not in parts:
-        return whole, None
-    train = whole.part("train")
-    if "val" in parts:
-        _say(f"The data has its own split: training on its {len(train)} train, validating on its val pictures.")
-        return train, whole.part("val")
-    _say(f"The data has its own split: training on its {len(train)} train pictures, leaving test alone.")
-    return train, None
+    data = whole.part("train") if "train" in parts else whole
+    if val is None and split is None and data is not whole and "val" in parts:
+        _say(f"The data has its own split: training on its {len(data)} train, validating on its val pictures.")
+        return data, whole.part("val")
+    if data is not whole:
+        _say(f"The data has its own split: training on its {len(data)} train pictures, leaving the others alone.")
+    if val is not None or split is None:
+        return data, val
+    return (data, data.subset([])) if split == 1 else data.split(split, seed=seed)
 
 
 def _say(text: str) -> None:
     # one voice under torchrun: only the first process talks
-    import os
-
     if os.environ.get("RANK", "0") == "0":
         typer.echo(text, err=True)
 

@@ -30,13 +30,13 @@ class Difficulty:
     ground around it, 0 (none) to 1 (black on white).
     """
 
-    clutter: float = 0.8
-    distractors: float = 5.0
+    clutter: float = 0.7
+    distractors: float = 4.0
     noise: float = 0.035
     blur: float = 0.9
-    min_scale: float = 0.25
+    min_scale: float = 0.35
     max_scale: float = 0.8
-    rotation: float = 40.0
+    rotation: float = 25.0
     truncated: float = 0.06
     contrast: float = 0.25
 

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from onebox.errors import AnnotationError, PictureError
 from onebox.formats.pictures import Pictures
@@ -27,9 +27,8 @@ from onebox.formats.records import (
 )
 from onebox.formats.tree import Tree, folder_of, split_of_folder
 from onebox.images import read_size
-from onebox.types import Box, ImageSize, Sample
+from onebox.types import Box, ImageSize, Multiple, Sample
 
-Multiple: TypeAlias = Literal["error", "largest", "skip"]
 Progress: TypeAlias = Callable[[int, int], None]
 
 #: A box that keeps less than this share of its area inside the picture is a mistake, not an overhang.

@@ -35,7 +35,7 @@ from onebox.training.reporter import Reporter, Silent, Terminal
 from onebox.training.story import write_training_report
 
 HELD_OUT = 0.2
-#: A pretrained trunk learns at this share of the heads' rate (docs/log.md, 2026-11-22).
+#: A pretrained trunk learns at this share of the heads' rate. A first choice, not tuned.
 PRETRAINED_TRUNK_SHARE = 0.25
 #: With --minutes alone the clock ends the run, or this many epochs.
 MINUTES_EPOCHS = 200
@@ -142,12 +142,12 @@ def hold_out(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
 
 
 def default_epochs(pictures: int) -> int:
-    """About 20,000 pictures seen, in at least 12 and at most 60 passes (docs/log.md, 2026-11-22)."""
+    """About 20,000 pictures seen - two to three minutes on two CPU cores - in 12 to 60 passes."""
     return max(12, min(60, round(20_000 / pictures)))
 
 
 def _start_engine(config: TrainConfig) -> Accelerator:
-    # Denormals slow late epochs several times over on CPUs (docs/log.md, 2026-11-22).
+    # Late in a run many values become denormal, which CPUs handle many times more slowly.
     torch.set_flush_denormal(True)
     processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // processes_here))

@@ -8,7 +8,8 @@ import dataclasses
 import difflib
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from onebox.errors import ConfigError
 
@@ -58,6 +59,8 @@ class TrainConfig:
     threads: int | None = _option(None, "CPU threads for torch  [default: all cores]")
 
     def __post_init__(self) -> None:
+        for f, hint in zip(fields(self), get_type_hints(TrainConfig).values(), strict=True):
+            self._is_a(f.name, hint)
         self._one_of("recipe", RECIPES)
         self._one_of("box_head", BOX_HEADS)
         self._one_of("box_loss", BOX_LOSSES)
@@ -86,6 +89,13 @@ class TrainConfig:
         ):
             if getattr(self, name) is not None:
                 self._within(name, low, high)
+
+    def _is_a(self, name: str, hint: Any) -> None:
+        value, kinds = getattr(self, name), get_args(hint) or (hint,)
+        wide = (*kinds, int) if float in kinds else kinds  # a whole number is a fine float
+        if not isinstance(value, wide) or (isinstance(value, bool) and bool not in kinds):
+            wanted = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
+            raise ConfigError(f"{name} is {value!r}; it must be {wanted}")
 
     def _one_of(self, name: str, allowed: tuple[str, ...]) -> None:
         value = getattr(self, name)

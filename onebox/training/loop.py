@@ -264,8 +264,9 @@ def _note_score(session: Session, scores: dict[str, float] | None) -> bool:
     score = (scores["joint_50"] + scores["mean_iou"]) / 2 if scores else float(progress.epoch)
     if score < progress.best_score:
         return False
+    if score > progress.best_score:  # of equals the later weights are kept, but patience is for getting better
+        progress.best_progress = session.share_done()
     progress.best_score, progress.best_epoch = score, progress.epoch
-    progress.best_progress = session.share_done()
     return True
 
 
