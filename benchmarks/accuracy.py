@@ -52,10 +52,10 @@ def tasks(name: str) -> Iterator[Task]:
                 f"{name}/fold{fold}",
                 whole.subset([i for i in range(len(whole)) if i not in test]),
                 whole.subset(sorted(test)),
-                2.5,
+                1.5,
             )
         return
-    minutes = 2.5 if name == "tiny_vid" else 5.0
+    minutes = 2.5 if name == "tiny_vid" else 3.0
     yield Task(name, load_dataset(data / name / "train.csv"), load_dataset(data / name / "test.csv"), minutes)
 
 

@@ -49,8 +49,8 @@ def training_speed() -> str:
     from accelerate import Accelerator
 
     from onebox.training.cache import build_cache
-    from onebox.training.losses import criterion
     from onebox.training.loop import train_epochs
+    from onebox.training.losses import criterion
 
     data = load_dataset(SHARED / "data/tiny_vid/train.csv")
     config = make_config(backbone=TRUNK, weights=WEIGHTS, epochs=9, trunk_lr=0.25, patience=0)

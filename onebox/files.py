@@ -1,5 +1,5 @@
-"""Writing without half-written files. Everything onebox writes goes to a temporary name in the same folder, is flushed to
-the disk, and is renamed over the target; on a full disk the old file stays and one clear error is raised."""
+"""Writing without half-written files. Everything onebox writes goes to a temporary name in the same folder, is flushed
+to the disk, and is renamed over the target; on a full disk the old file stays and one clear error is raised."""
 
 from __future__ import annotations
 

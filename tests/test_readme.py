@@ -23,8 +23,8 @@ TRUNK = "tf_mobilenetv3_small_100"
 
 @pytest.fixture
 def place(tmp_path: Path, real_weights: Path) -> Path:
-    """A folder with what the README speaks of: birds/, more-birds/, photos/, robin.jpg; and, in a cache of the hub's own
-    layout, the weights that timm would download."""
+    """A folder with what the README speaks of: birds/, more-birds/, photos/, robin.jpg; and, in a cache of the hub's
+    own layout, the weights that timm would download."""
     data = write_demo_data(tmp_path / "drawn", count=80, seed=5)
     (data / "test.csv").unlink()
     (data / "train.csv").rename(data / "labels.csv")

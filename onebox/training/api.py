@@ -142,8 +142,8 @@ def hold_out(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
 
 
 def default_epochs(pictures: int) -> int:
-    """About 20,000 pictures seen - two to three minutes on two CPU cores - in 12 to 60 passes."""
-    return max(12, min(60, round(20_000 / pictures)))
+    """About 12,000 pictures seen - some two minutes on two CPU cores - in 12 to 60 passes."""
+    return max(12, min(60, round(12_000 / pictures)))
 
 
 def _start_engine(config: TrainConfig) -> Accelerator:

@@ -35,7 +35,7 @@ class TrainConfig:
         "tf_mobilenetv3_small_100", "trunk: any timm name, or plain (built-in convolutions, no weights)"
     )
     weights: str = _option("pretrained", "pretrained (timm downloads them), a .safetensors file, or none")
-    imgsz: int = _option(160, "side of the square the pictures are stretched to, pixels")
+    imgsz: int = _option(192, "side of the square the pictures are stretched to, pixels")
     epochs: int | None = _option(None, "passes over the training pictures  [default: from the number of pictures]")
     minutes: float | None = _option(None, "stop on time, with the best model so far")
     seed: int = _option(0, "every random choice is a function of (seed, step)")

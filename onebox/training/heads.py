@@ -1,4 +1,5 @@
-"""The disjoint heads. Each takes the trunk's feature maps and shares no parameter with another; neither knows of losses."""
+"""The disjoint heads. Each takes the trunk's feature maps and shares no parameter with another; none knows of
+losses."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ class BoxOutput(NamedTuple):
 class ClassHead(nn.Module):
     """Pooled features -> FC -> FC -> logits.
 
-    The coarsest map's mean is what trunks are pretrained with. With `peaks` the largest value of every channel, of every
-    map, is read too: a trunk trained from nothing finds small objects on cluttered ground much sooner that way
+    The coarsest map's mean is what trunks are pretrained with. With `peaks` the largest value of every channel, of
+    every map, is read too: a trunk trained from nothing finds small objects on cluttered ground much sooner that way
     (docs/log.md, 2026-11-22).
     """
 
