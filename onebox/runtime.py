@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +50,7 @@ class Localizer(ABC):
         `pictures`: one path, bytes, Pillow image or array (H, W[, 1|3|4]) of a single picture, or a list, tuple or
         iterator of them. Raises PictureError for the first picture that cannot be read; `stream` goes on instead.
         """
-        sources = [pictures] if _is_one_picture(pictures) else pictures
+        sources = cast("Iterable[ImageSource]", [pictures] if _is_one_picture(pictures) else pictures)
         answers: list[Prediction] = []
         for answer in self.stream(sources):
             if isinstance(answer, PictureError):
@@ -134,7 +134,7 @@ class OnnxLocalizer(Localizer):
 
     def run(self, pictures: Pixels) -> Outputs:
         """See `Localizer.run`."""
-        values: list[Any] = self._session.run(list(OUTPUT_NAMES), {INPUT_NAME: pictures})
+        values: Any = self._session.run(list(OUTPUT_NAMES), {INPUT_NAME: pictures})
         return dict(zip(OUTPUT_NAMES, values, strict=True))
 
     def __repr__(self) -> str:

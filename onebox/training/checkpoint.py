@@ -57,7 +57,8 @@ def load_state(path: Path, session: Session) -> Weights:
         best = _under(tensors, "best.")
         _fill_optimizer(session.optimizer, _under(tensors, "optimizer."))
         raw: dict[str, Any] = json.loads(metadata[_PROGRESS_KEY])
-        session.progress = Progress(**raw | {"box_weight": BoxWeight(**raw["box_weight"])})
+        raw["box_weight"] = BoxWeight(**raw["box_weight"])
+        session.progress = Progress(**raw)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise RunFolderError(
             f"this checkpoint does not belong to this run ({str(error).splitlines()[0][:120]})",

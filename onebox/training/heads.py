@@ -49,8 +49,9 @@ class FcBoxHead(nn.Module):
 
     def __init__(self, channels: int, hidden: int = 256) -> None:
         super().__init__()
-        self.fc = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 4))
-        nn.init.constant_(self.fc[-1].bias, 0.5)
+        last = nn.Linear(hidden, 4)
+        nn.init.constant_(last.bias, 0.5)
+        self.fc = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(inplace=True), last)
 
     def forward(self, maps: list[Tensor]) -> BoxOutput:
         """[..., (B, C, h, w)] -> BoxOutput without edge distributions."""

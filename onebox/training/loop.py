@@ -226,7 +226,10 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, step: i
     d = min(decay, (1 + step) / (10 + step))
     pairs = zip(average.state_dict().values(), network.state_dict().values(), strict=True)
     floats = [(a, n) for a, n in pairs if a.dtype.is_floating_point]
-    torch._foreach_lerp_([a for a, _ in floats], [n for _, n in floats], 1 - d)
+    # one call for all tensors; private by name, as all of torch's foreach functions are
+    torch._foreach_lerp_(  # pyright: ignore[reportPrivateUsage]
+        [a for a, _ in floats], [n for _, n in floats], 1 - d
+    )
 
 
 @torch.no_grad()

@@ -3,9 +3,9 @@ facts, prints to the terminal; decides nothing. In a pipe the rows are plain lin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 HEADER = "epoch     loss class/box   pull box:class  top-1  mean IoU  joint    img/s   time"
 
 
+#: Called with (done, total).
+Tell: TypeAlias = Callable[[int, int], None]
+
+
 class Reporter(Protocol):
     """Anything that wants to be told."""
 
@@ -23,8 +27,7 @@ class Reporter(Protocol):
         """One line."""
         ...
 
-    @contextmanager
-    def bar(self, title: str) -> Iterator[Callable[[int, int], None]]:
+    def bar(self, title: str) -> AbstractContextManager[Tell]:
         """A progress bar for a block; the value given is called with (done, total)."""
         ...
 
@@ -40,7 +43,7 @@ class Silent:
         """See Reporter."""
 
     @contextmanager
-    def bar(self, title: str) -> Iterator[Callable[[int, int], None]]:
+    def bar(self, title: str) -> Generator[Tell, None, None]:
         """See Reporter."""
         yield lambda done, total: None
 
@@ -60,7 +63,7 @@ class Terminal:
         self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
-    def bar(self, title: str) -> Iterator[Callable[[int, int], None]]:
+    def bar(self, title: str) -> Generator[Tell, None, None]:
         """See Reporter."""
         columns = (
             TextColumn("{task.description}"),

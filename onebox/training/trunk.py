@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -114,10 +115,12 @@ def _conv(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential
 
 
 def _create(name: str, imgsz: int, indices: tuple[int, ...] | None = None) -> tuple[nn.Module, timm.models.FeatureInfo]:
-    options: dict[str, object] = {} if indices is None else {"out_indices": indices}
-    for sized in ({}, {"img_size": imgsz}):  # transformers want to know the size, convolutions refuse the word
+    options: dict[str, Any] = {} if indices is None else {"out_indices": indices}
+    # transformers want to know the size, convolutions refuse the word
+    sized: dict[str, Any] = {**options, "img_size": imgsz}
+    for more in (options, sized):
         try:
-            net = timm.create_model(name, pretrained=False, features_only=True, **options, **sized)
+            net: Any = timm.create_model(name, pretrained=False, features_only=True, **more)
             with torch.no_grad():
                 net.eval()(torch.zeros(1, 3, imgsz, imgsz))
             return net.train(), net.feature_info
