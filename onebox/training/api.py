@@ -40,7 +40,7 @@ PRETRAINED_TRUNK_SHARE = 0.25
 #: With --minutes alone the clock ends the run, or this many epochs.
 MINUTES_EPOCHS = 200
 #: What remains to be done within --minutes after the last step: export, replay, evaluation, report.
-SECONDS_AFTER_LOOP = 8.0
+SECONDS_AFTER_LOOP = 10.0
 #: Saving the state may take this share of the time; the epochs in between are done again after a kill.
 SAVING_SHARE = 0.05
 

@@ -234,27 +234,29 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, step: i
 
 @torch.no_grad()
 def validate(network: Network, val: Cache, accelerator: Accelerator) -> dict[str, float]:
-    """Top-1, mean IoU and joint score (IoU > 0.5) of `network` in evaluation mode; every process takes a share of the
-    pictures and all get the same answer."""
+    """Top-1, mean IoU, joint score (IoU > 0.5) and `quality` - the mean of IoU times the probability of the true class -
+    of `network` in evaluation mode; every process takes a share of the pictures and all get the same answer."""
     was_training = network.training
     network.eval()
     rank, world = accelerator.process_index, accelerator.num_processes
     rows = np.arange(rank, len(val), world)
-    right, overlap = [np.zeros(0)], [np.zeros(0)]
+    right, overlap, belief = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
     for start in range(0, len(rows), VALIDATION_BATCH):
         part = rows[start : start + VALIDATION_BATCH]
         output = network(_plain(torch.from_numpy(val.pictures[part]).to(accelerator.device)))
         right.append((output.logits.argmax(1).cpu().numpy() == val.labels[part]).astype(np.float64))
+        probabilities = output.logits.softmax(1).cpu().numpy()
+        belief.append(probabilities[np.arange(len(part)), val.labels[part]].astype(np.float64))
         overlap.append(iou(output.box.boxes_01.clamp(0, 1).cpu().numpy(), val.boxes_01[part]))
     network.train(was_training)
-    r, o = np.concatenate(right), np.concatenate(overlap)
-    sums = torch.tensor([r.sum(), o.sum(), (r * (o > 0.5)).sum(), len(r)], dtype=torch.float64)
+    r, o, p = np.concatenate(right), np.concatenate(overlap), np.concatenate(belief)
+    sums = torch.tensor([r.sum(), o.sum(), (r * (o > 0.5)).sum(), (p * o).sum(), len(r)], dtype=torch.float64)
     if world > 1:
         reduced = accelerator.reduce(sums.to(accelerator.device), "sum")
         assert isinstance(reduced, Tensor)
         sums = reduced.cpu()
-    top1, mean_iou, joint = (float(v / sums[3]) for v in sums[:3])
-    return {"top1": top1, "mean_iou": mean_iou, "joint_50": joint}
+    names = ("top1", "mean_iou", "joint_50", "quality")
+    return {name: float(v / sums[-1]) for name, v in zip(names, sums[:-1], strict=True)}
 
 
 def _plain(pictures: Tensor) -> Tensor:
@@ -262,9 +264,10 @@ def _plain(pictures: Tensor) -> Tensor:
 
 
 def _note_score(session: Session, scores: dict[str, float] | None) -> bool:
-    """Is this the best epoch so far? Judged by the mean of joint score and mean IoU; without validation, always."""
+    """Is this the best epoch so far? Judged by `quality`, which unlike the joint score moves with every picture, and so
+    does not crown an early epoch by luck on a small validation set. Without validation the last epoch is the best."""
     progress = session.progress
-    score = (scores["joint_50"] + scores["mean_iou"]) / 2 if scores else float(progress.epoch)
+    score = scores["quality"] if scores else float(progress.epoch)
     if score < progress.best_score:
         return False
     if score > progress.best_score:  # of equals the later weights are kept, but patience is for getting better
