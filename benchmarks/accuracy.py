@@ -26,6 +26,8 @@ from onebox.dataset import Dataset, load_dataset
 
 SHARED = Path(os.environ.get("ONEBOX_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 TRUNK = "tf_mobilenetv3_small_100"
+#: Sets and the minutes of training each run gets, for every method alike.
+MINUTES = {"tiny_vid": 2.5, "pets3": 1.5, "caltech22_mat": 2.0, "vegetables3": 0.75}
 METHODS = ("default", "plain")
 FIGURES = ("joint_50", "mean_iou", "top1", "box_acc_50", "box_acc_75", "box_acc_90")
 
@@ -52,14 +54,10 @@ def tasks(name: str) -> Iterator[Task]:
                 f"{name}/fold{fold}",
                 whole.subset([i for i in range(len(whole)) if i not in test]),
                 whole.subset(sorted(test)),
-                1.5,
+                MINUTES[name],
             )
         return
-    minutes = 2.5 if name == "tiny_vid" else 3.0
-    yield Task(name, load_dataset(data / name / "train.csv"), load_dataset(data / name / "test.csv"), minutes)
-
-
-SETS = ("tiny_vid", "pets3", "caltech22_mat", "vegetables3")
+    yield Task(name, load_dataset(data / name / "train.csv"), load_dataset(data / name / "test.csv"), MINUTES[name])
 
 
 def run_one(task: Task, method: str, seed: int, out: Path) -> dict[str, Any]:
@@ -113,7 +111,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=SETS, action="append")
+    parser.add_argument("--only", choices=MINUTES, action="append")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
     parser.add_argument("--table", action="store_true", help="print the table of what is there and run nothing")
@@ -122,7 +120,7 @@ def main() -> None:
     path = args.out / "rows.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     done = {(row["task"], row["method"], row["seed"]) for row in rows}
-    for name in () if args.table else (args.only or SETS):
+    for name in () if args.table else (args.only or MINUTES):
         for seed in range(args.seeds):
             for task in tasks(name):
                 for method in METHODS:

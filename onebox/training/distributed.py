@@ -69,6 +69,8 @@ class GlobalBatchNorm2d(nn.Module):
 def use_global_batch_norm(module: nn.Module) -> None:
     """Replaces every BatchNorm2d below `module` in place; parameters and buffers stay the same objects."""
     for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d) and not child.weight.requires_grad:
+            continue  # held: it takes no batch statistics
         if isinstance(child, nn.BatchNorm2d):
             setattr(module, name, GlobalBatchNorm2d(child))
         else:

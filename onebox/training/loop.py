@@ -114,7 +114,7 @@ def make_optimizer(network: Network, config: TrainConfig, trunk_share: float) ->
     groups: list[dict[str, Any]] = []
     for named, share in ((network.trunk_parameters(), trunk_share), (network.head_parameters(), 1.0)):
         for decays in (True, False):
-            params = [p for _, p in named if (p.ndim > 1) == decays]
+            params = [p for _, p in named if (p.ndim > 1) == decays and p.requires_grad]
             if params:
                 decay = config.weight_decay if decays else 0.0
                 groups.append({"params": params, "weight_decay": decay, "share": share})
@@ -234,7 +234,7 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, step: i
 
 @torch.no_grad()
 def validate(network: Network, val: Cache, accelerator: Accelerator) -> dict[str, float]:
-    """Top-1, mean IoU, joint score (IoU > 0.5) and `quality` - the mean of IoU times the probability of the true class -
+    """Top-1, mean IoU, joint score (IoU > 0.5) and `quality` - the mean of IoU times the true class's probability -
     of `network` in evaluation mode; every process takes a share of the pictures and all get the same answer."""
     was_training = network.training
     network.eval()

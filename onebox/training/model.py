@@ -68,7 +68,7 @@ def build_network(config: TrainConfig, classes: int, *, load_weights: bool = Tru
     """The network of `config`. Raises ConfigError and WeightsError; `load_weights=False` leaves the trunk random (its
     weights come from a checkpoint)."""
     weights = config.weights if load_weights else "none"
-    trunk = build_trunk(config.backbone, weights, config.imgsz)
+    trunk = build_trunk(config.backbone, weights, config.imgsz, freeze=config.freeze)
     return Network(
         trunk,
         classes,

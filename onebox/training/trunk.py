@@ -65,6 +65,7 @@ class TimmTrunk(Trunk):
         config = timm.get_pretrained_cfg(name)
         self.mean = tuple(config.mean) if config else (0.485, 0.456, 0.406)
         self.std = tuple(config.std) if config else (0.229, 0.224, 0.225)
+        self.net: Any
         self.net, info = _create(name, imgsz)
         reductions: list[int] = [int(r) for r in info.reduction()]
         chosen = _choose_levels(reductions)
@@ -73,14 +74,37 @@ class TimmTrunk(Trunk):
         self.channels = tuple(int(c) for c in info.channels())
         self.strides = tuple(int(r) for r in info.reduction())
 
+    def freeze(self, stride: int) -> None:
+        """Holds every layer up to (and with) the stage of this stride as it is, BatchNorm statistics included. Nothing
+        is held where the network has no stage that fine."""
+        stages = [str(s["module"]) for s in self.net.feature_info.info if int(s["reduction"]) <= stride]
+        if not stages:
+            return
+        # a parameter belongs to the stage or to what comes before it, in the order of the network's own definition
+        names = [name for name, _ in self.net.named_parameters()]
+        last = stages[-1].replace(".", "_")
+        inside = [i for i, name in enumerate(names) if name.replace(".", "_").startswith(f"{last}_")]
+        for _, parameter in list(self.net.named_parameters())[: inside[-1] + 1 if inside else 0]:
+            parameter.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> TimmTrunk:
+        """As every module's, but held BatchNorm layers stay in evaluation mode."""
+        super().train(mode)
+        for layer in self.net.modules():
+            if isinstance(layer, nn.BatchNorm2d) and not layer.weight.requires_grad:
+                layer.eval()
+        return self
+
     def forward(self, x: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.net(x)
         # Swin and its kin give (B, H, W, C)
         return [m if m.shape[1] == c else m.permute(0, 3, 1, 2) for m, c in zip(maps, self.channels, strict=True)]
 
 
-def build_trunk(name: str, weights: str, imgsz: int) -> Trunk:
-    """Builds the trunk and fills it. `weights`: "pretrained", "none", or a .safetensors file made with timm.
+def build_trunk(name: str, weights: str, imgsz: int, *, freeze: int = 0) -> Trunk:
+    """Builds the trunk and fills it. `weights`: "pretrained", "none", or a .safetensors file made with timm. Layers of
+    a trunk with weights are held up to stride `freeze`.
 
     Raises ConfigError for an unknown name, WeightsError where the weights cannot be had or do not fit.
     """
@@ -103,6 +127,8 @@ def build_trunk(name: str, weights: str, imgsz: int) -> Trunk:
         except Exception as error:  # safetensors raises its own, undocumented kinds
             raise WeightsError(f"not a readable .safetensors file ({error})", where=weights, fix=WAYS_ON) from error
         _load(trunk, state, where=weights)
+    if weights != "none":
+        trunk.freeze(freeze)
     return trunk
 
 
