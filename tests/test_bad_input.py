@@ -316,7 +316,6 @@ def test_predict_s_own_outputs(tiny_run: Path, tiny_set: Path, tmp_path: Path) -
         (["--epochs", "0"], "epochs is 0"),
         (["--minutes", "nan"], "minutes is nan"),
         (["--lr", "-1"], r"lr is -1\.0"),
-        (["--multiple", "first"], "unknown choice 'first'.*error, largest or skip"),
         (["--layout", "cocoa"], "cocoa"),
         (["--split", "0"], "a split must lie between 0 and 1"),
         (["--backbone", "resnet99"], "timm knows no backbone 'resnet99'"),
@@ -327,6 +326,13 @@ def test_predict_s_own_outputs(tiny_run: Path, tiny_set: Path, tmp_path: Path) -
 def test_settings(flags: list[str], message: str, tiny_set: Path, tmp_path: Path) -> None:
     given = [str(tiny_set) if flag == "set" else flag for flag in flags]
     here(*train(tiny_set, tmp_path / "run", *given)).says(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_choice_that_is_none_names_the_choices(tiny_set: Path, tmp_path: Path) -> None:
+    done = python("-m", "onebox", *train(tiny_set, tmp_path / "run", "--multiple", "first"))
+    assert done.code == 2, "a usage error, as for an unknown flag"
+    assert all(choice in done.err for choice in ("error", "largest", "skip"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -233,12 +233,12 @@ def test_every_setting_is_a_flag_with_its_default_in_the_help() -> None:
     assert done.code == 0
     from dataclasses import fields as settings
 
-    from onebox.training.config import TrainConfig
+    from onebox.training.config import TrainConfig, make_config
 
     for setting in settings(TrainConfig):
         assert f"--{setting.name.replace('_', '-')}" in done.out
     assert "--out" in done.out
-    assert "[default: 160]" in done.out
+    assert f"[default: {make_config().imgsz}]" in done.out
 
 
 def test_help_version_and_nothing() -> None:

@@ -146,6 +146,15 @@ def test_without_validation_the_last_weights_are_kept(tiny_set: Path, tmp_path: 
     assert onebox.load(run.model).manifest.data["pictures"] == 24
 
 
+def test_a_training_leaves_the_process_as_it_found_it(tiny_set: Path, tmp_path: Path) -> None:
+    threads, smallest = torch.get_num_threads(), float(np.nextafter(0.0, 1.0))
+    assert smallest * 1.0 > 0, "denormals must be on before the training for this to mean anything"
+    settings = TINY | {"epochs": 1, "threads": 1}
+    onebox.train(onebox.load_dataset(tiny_set), out=tmp_path / "run", reporter=Silent(), **settings)
+    assert smallest * 1.0 > 0
+    assert torch.get_num_threads() == threads
+
+
 @pytest.mark.slow
 def test_it_learns(tmp_path: Path) -> None:
     """Red and green rectangles on noise, a hundred of them: both heads must get them right on pictures never seen."""

@@ -8,6 +8,8 @@ import atexit
 import copy
 import os
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,8 +79,27 @@ def train(
     """
     if config is not None and settings:
         raise ConfigError("give a config or single settings, not both")
-    folder, started = Path(out), time.perf_counter()
     config = config or make_config(**settings)
+    with _processor_set_up(config):
+        return _train(
+            data, val, folder=Path(out), config=config, resume=resume, overwrite=overwrite, reporter=reporter,
+            command=command,
+        )  # fmt: skip
+
+
+def _train(
+    data: Dataset,
+    val: Dataset | None,
+    *,
+    folder: Path,
+    config: TrainConfig,
+    resume: bool,
+    overwrite: bool,
+    reporter: Reporter | None,
+    command: str,
+) -> Run:
+    """The hops of a training, one after another."""
+    started = time.perf_counter()
     accelerator = _start_engine(config)
     main = accelerator.is_main_process
     reporter = (reporter or Terminal()) if main else Silent()
@@ -146,11 +167,22 @@ def default_epochs(pictures: int) -> int:
     return max(12, min(60, round(12_000 / pictures)))
 
 
-def _start_engine(config: TrainConfig) -> Accelerator:
-    # Late in a run many values become denormal, which CPUs handle many times more slowly.
-    torch.set_flush_denormal(True)
+@contextmanager
+def _processor_set_up(config: TrainConfig) -> Generator[None, None, None]:
+    """For as long as a training runs: its number of threads, and denormals flushed to zero - late in a run many values
+    become denormal, which CPUs handle far more slowly. Both belong to the whole process, so they are put back."""
+    threads = torch.get_num_threads()
     processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // processes_here))
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+
+
+def _start_engine(config: TrainConfig) -> Accelerator:
     torch.manual_seed(config.seed)
     # Unless told so, the engine lets each of several processes on CPUs train by itself, without a word.
     started_as = int(os.environ.get("WORLD_SIZE", "1"))
