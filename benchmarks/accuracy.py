@@ -88,7 +88,8 @@ def run_one(task: Task, method: str, seed: int, out: Path) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: one line per set and method; means over seeds (and folds), the widest of the runs' 95 % intervals."""
+    """Markdown: one line per set and method; means over seeds (and folds), of the figures and
+    of the ends of the runs' 95 % intervals."""
     lines = ["| set | method | runs | seconds | " + " | ".join(FIGURES) + " |", "|---" * (4 + len(FIGURES)) + "|"]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
