@@ -16,7 +16,7 @@ from typing import get_args
 from onebox.errors import AnnotationError, ConfigError, DataError
 from onebox.formats.assembly import Assembled, assemble
 from onebox.formats.pictures import Pictures
-from onebox.formats.records import Skipped
+from onebox.formats.records import ReadOptions, Skipped
 from onebox.formats.table import Choice, choose_layout
 from onebox.formats.tree import Tree, scan
 from onebox.types import Multiple, Sample
@@ -136,13 +136,15 @@ def load_dataset(
     multiple: Multiple = "error",
     layout: str | None = None,
     class_names: Sequence[str] | None = None,
+    boxes: str | None = None,
 ) -> Dataset:
     """Reads a folder, or one annotation file (.csv, .tsv, .json, .xml, .yaml), in whatever layout it has.
 
     `multiple` says what to do with pictures of several objects: "error" stops and names the first, "largest" keeps the
     largest box, "skip" leaves the picture out. `layout` forces one of the layouts instead of finding it. `class_names`
     fixes the classes and their order, as when validation data must have those of the training data; where the data
-    give ids only (YOLO without a data.yaml) it names them.
+    give ids only (YOLO without a data.yaml) it names them. `boxes` chooses among the kinds of boxes that a layout
+    offers side by side ("head" or "body" of the Oxford-IIIT pets).
 
     Raises ConfigError for an unknown `multiple`, LayoutError where no layout fits, AnnotationError for a file that
     cannot be read as a whole, for several objects (see `multiple`) and for a class not in `class_names`, DataError
@@ -153,7 +155,8 @@ def load_dataset(
     tree = _tree(os.fspath(path))
     choice = choose_layout(tree, layout)
     pictures = Pictures(tree)
-    reading = choice.layout.read(tree, choice.files, pictures, class_names)
+    options = ReadOptions(tuple(class_names) if class_names is not None else None, boxes)
+    reading = choice.layout.read(tree, choice.files, pictures, options)
     made = assemble(reading, pictures, multiple=multiple)
     made.notes.insert(0, choice.note)
     if pictures.beside:

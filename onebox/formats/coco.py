@@ -5,30 +5,30 @@ sizes written in the file, and leaves out crowd regions.
 
 from __future__ import annotations
 
-import json
-import re
 from collections import defaultdict
 from collections.abc import Hashable
 from typing import Any, cast
 
 from onebox.errors import AnnotationError
+from onebox.formats.json_files import JsonFile, dicts, load_json
 from onebox.formats.pictures import Pictures
 from onebox.formats.records import (
     BAD_BOX,
+    DEFAULT_OPTIONS,
     NO_CLASS,
     UNREADABLE_ANNOTATION,
+    Declared,
     Problem,
     RawObject,
     RawPicture,
     Reading,
+    ReadOptions,
     Skipped,
     clean_label,
     raw_object,
+    to_number,
 )
-from onebox.formats.tree import Tree, decode, depth_of, folder_of, read_bytes, split_of_file, split_of_folder
-
-_SNIFFED_BYTES = 65536
-_IMAGE_ID_KEY = re.compile(r'"image_id"\s*:')
+from onebox.formats.tree import Tree, depth_of, folder_of, split_of_file, split_of_folder
 
 
 def detect(tree: Tree) -> list[str]:
@@ -44,7 +44,7 @@ def detect(tree: Tree) -> list[str]:
     return instances or found
 
 
-def read(tree: Tree, files: list[str], pictures: Pictures) -> Reading:
+def read(tree: Tree, files: list[str], pictures: Pictures, _: ReadOptions = DEFAULT_OPTIONS) -> Reading:
     """All images of all files. Raises AnnotationError for a file that is no JSON or no COCO."""
     reading = Reading(list_unlabelled=tree.only is None)
     names: dict[str, tuple[object, int]] = {}
@@ -61,16 +61,15 @@ def _read_one(
     tree: Tree, relative: str, pictures: Pictures, reading: Reading, names: dict[str, tuple[object, int]]
 ) -> int:
     """Adds one file's records to `reading` and its categories to `names`; the number of crowd regions."""
-    path = tree.path(relative)
-    text, _ = decode(read_bytes(tree, relative))
-    document = _load(text, path)
+    file, document = _load(tree, relative)
+    path = file.path
     classes: dict[Hashable, str] = {}
-    for category in _dicts(document.get("categories")):
+    for category in dicts(document.get("categories")):
         key = _hashable(category.get("id"))
         classes[key] = clean_label(category.get("name")) or clean_label(category.get("id"))
         names.setdefault(classes[key], (category.get("id"), len(names)))
-    annotations = _dicts(document.get("annotations"))
-    lines = _lines(text, len(annotations))
+    annotations = dicts(document.get("annotations"))
+    lines = file.lines_of_key("image_id", len(annotations))
     objects: dict[Hashable, list[RawObject]] = defaultdict(list)
     first_line: dict[Hashable, int] = {}
     crowds = 0
@@ -83,12 +82,13 @@ def _read_one(
         first_line.setdefault(image_id, lines[i])
         objects[image_id].append(_object(annotation, classes, where))
     folder, split = folder_of(relative), split_of_file(relative)
-    for image in _dicts(document.get("images")):
+    for image in dicts(document.get("images")):
         image_id = _hashable(image.get("id"))
         name = image.get("file_name")
         shown = name if isinstance(name, str) else ""
         where = f"{path}:{first_line.get(image_id, 1)}"
-        record = RawPicture(shown, None, where, objects.pop(image_id, []), split)
+        declared = Declared(shown, _size(image.get("width")), _size(image.get("height")))
+        record = RawPicture(shown, None, where, objects.pop(image_id, []), split, declared=declared)
         found = pictures.find(shown, near=folder, split=split, part=split_of_folder(folder))
         if isinstance(found, Problem):
             record.problem = found
@@ -99,6 +99,10 @@ def _read_one(
         reason = f"an annotation of image id {clean_label(image_id)}, which the file does not list (or lists twice)"
         reading.skipped.extend(Skipped(path, o.where, reason, UNREADABLE_ANNOTATION) for o in orphans)
     return crowds
+
+
+def _size(value: object) -> float | None:
+    return None if value is None else to_number(value)
 
 
 def _object(annotation: dict[str, Any], classes: dict[Hashable, str], where: str) -> RawObject:
@@ -113,53 +117,20 @@ def _object(annotation: dict[str, Any], classes: dict[Hashable, str], where: str
     return raw
 
 
-def _load(text: str, path: str) -> dict[str, Any]:
-    try:
-        document: object = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise AnnotationError(
-            f"not valid JSON ({error.msg}, column {error.colno})",
-            where=f"{path}:{error.lineno}",
-            fix="Export the annotations again; the file may be cut off.",
-        ) from None
-    except (RecursionError, ValueError) as error:  # nested too deep, or a number of thousands of digits
-        what = "nested too deep" if isinstance(error, RecursionError) else "a number is too long"
-        raise AnnotationError(f"not usable JSON ({what})", where=path, fix="Export the annotations again.") from None
-    if not isinstance(document, dict) or not {"images", "annotations", "categories"} <= document.keys():
+def _load(tree: Tree, relative: str) -> tuple[JsonFile, dict[str, Any]]:
+    file = load_json(tree, relative)
+    if not isinstance(file.value, dict) or not {"images", "annotations", "categories"} <= file.value.keys():
         raise AnnotationError(
             "this JSON is no COCO file: it needs the lists images, annotations and categories",
-            where=f"{path}:1",
+            where=f"{file.path}:1",
             fix="Export as COCO, or choose the layout with --layout.",
         )
-    return cast("dict[str, Any]", document)
-
-
-def _lines(text: str, count: int) -> list[int]:
-    """The line of each annotation. JSON parsers do not say; but each annotation has one `"image_id":`, in order."""
-    if "\n" not in text.strip():
-        return [1] * count
-    lines: list[int] = []
-    line, position = 1, 0
-    for match in _IMAGE_ID_KEY.finditer(text):
-        line += text.count("\n", position, match.start())
-        position = match.start()
-        lines.append(line)
-    return lines if len(lines) == count else [1] * count
+    return file, cast("dict[str, Any]", file.value)
 
 
 def _looks_like_coco(tree: Tree, relative: str) -> bool:
-    try:
-        head = read_bytes(tree, relative, _SNIFFED_BYTES)
-    except AnnotationError:
-        return False
+    head = tree.head(relative)
     return (b'"images"' in head and b'"file_name"' in head) or (b'"annotations"' in head and b'"image_id"' in head)
-
-
-def _dicts(value: object) -> list[dict[str, Any]]:
-    """The dictionaries of a list; nothing where it is no list."""
-    if not isinstance(value, list):
-        return []
-    return [cast("dict[str, Any]", v) for v in cast("list[object]", value) if isinstance(v, dict)]
 
 
 def _hashable(value: object) -> Hashable:

@@ -63,12 +63,27 @@ class RawObject:
     problem: Problem | None = None
 
 
+class Declared(NamedTuple):
+    """What an annotation claims of its picture: file name, width and height in pixels, number of channels; None where
+    it claims nothing. Never trusted in reading; the doctor compares it with the picture."""
+
+    name: str | None = None
+    width: float | None = None
+    height: float | None = None
+    depth: float | None = None
+
+
+#: Of layouts, or pictures, that claim nothing.
+NOTHING_DECLARED = Declared()
+
+
 @dataclass(slots=True)
 class RawPicture:
     """One picture as an annotation speaks of it.
 
     `name` is the reference as written (for messages); `path` the picture found for it, relative to the root with
-    forward slashes, or None with `problem` saying why; `is_01` means that the boxes are fractions of the picture.
+    forward slashes, or None with `problem` saying why; `is_01` means that the boxes are fractions of the picture;
+    `declared` is what the annotation claims of the picture beyond its name.
     """
 
     name: str
@@ -78,6 +93,21 @@ class RawPicture:
     split: str | None = None
     is_01: bool = False
     problem: Problem | None = None
+    declared: Declared = NOTHING_DECLARED
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What a caller may want of a reader. `class_names` name bare ids where the data do not; `boxes` chooses among
+    kinds of boxes that one data set offers side by side ("head" or "body" of the Oxford-IIIT pets), None: the layout's
+    own choice."""
+
+    class_names: tuple[str, ...] | None = None
+    boxes: str | None = None
+
+
+#: No wishes.
+DEFAULT_OPTIONS = ReadOptions()
 
 
 @dataclass(slots=True)

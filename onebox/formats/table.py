@@ -13,11 +13,11 @@ from typing import TypeAlias
 from onebox.errors import LayoutError
 from onebox.formats import coco, tabular, voc, yolo
 from onebox.formats.pictures import Pictures, is_picture
-from onebox.formats.records import Reading
+from onebox.formats.records import Reading, ReadOptions
 from onebox.formats.tree import Tree, depth_of, enumerate_some, folder_of
 
-#: (tree, annotation files, pictures, class names given by the caller or None) -> everything found.
-Reader: TypeAlias = Callable[[Tree, list[str], Pictures, Sequence[str] | None], Reading]
+#: (tree, annotation files, pictures, wishes) -> everything found.
+Reader: TypeAlias = Callable[[Tree, list[str], Pictures, ReadOptions], Reading]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +41,13 @@ class Choice:
     note: str
 
 
-def _without_names(read: Callable[[Tree, list[str], Pictures], Reading]) -> Reader:
-    """For layouts that always know their class names."""
-    return lambda tree, files, pictures, _names: read(tree, files, pictures)
-
-
 #: Where two layouts' annotations lie at the same depth, the upper row wins: a table or one JSON was made for a purpose
 #: and may carry parts and finer classes; XML or text files per picture are what it was made from.
 LAYOUTS: tuple[Layout, ...] = (
-    Layout("csv", "CSV or TSV table", (".csv", ".tsv"), tabular.detect, _without_names(tabular.read)),
-    Layout("coco", "COCO JSON", (".json",), coco.detect, _without_names(coco.read)),
+    Layout("csv", "CSV or TSV table", (".csv", ".tsv"), tabular.detect, tabular.read),
+    Layout("coco", "COCO JSON", (".json",), coco.detect, coco.read),
     Layout("yolo", "YOLO text files", (".yaml", ".yml"), yolo.detect, yolo.read),
-    Layout("voc", "Pascal VOC XML", (".xml",), voc.detect, _without_names(voc.read)),
+    Layout("voc", "Pascal VOC XML", (".xml",), voc.detect, voc.read),
 )
 
 
@@ -64,7 +59,7 @@ def choose_layout(tree: Tree, wanted: str | None = None) -> Choice:
         raise LayoutError(f"unknown layout {wanted!r}", fix=f"Layouts known: {known}.")
     if tree.only is not None:
         return _for_one_file(tree, rows, known)
-    found = [(row, files) for row in rows if (files := row.detect(tree))]
+    found = found_layouts(tree, rows)
     if not found:
         seen = describe_files(tree)
         if wanted is not None:
@@ -78,14 +73,20 @@ def choose_layout(tree: Tree, wanted: str | None = None) -> Choice:
         raise LayoutError(
             f"no pictures and no annotations (seen: {seen})", where=tree.root, fix="Give the data set's folder."
         )
-    # stable: equal depths stay in the table's order
-    row, files = min(found, key=lambda item: min(map(depth_of, item[1])))
+    row, files = found[0]
     note = f"read as {row.name}: {describe_annotations(files)}"
     others = [f"{o.name} in {folder_of(f[0]) or '.'}" for o, f in found if o is not row]
     if others:
         switches = " or ".join(o.name for o, _ in found if o is not row)
         note += f"; also found {', '.join(others)} (choose with --layout {switches})"
     return Choice(row, files, note)
+
+
+def found_layouts(tree: Tree, rows: Sequence[Layout] = LAYOUTS) -> list[tuple[Layout, list[str]]]:
+    """Every layout that has annotation files in this folder, with them, the one to be chosen first: the shallowest
+    annotations first, equal depths in the table's order."""
+    found = [(row, files) for row in rows if (files := row.detect(tree))]
+    return sorted(found, key=lambda item: min(map(depth_of, item[1])))
 
 
 def describe_annotations(files: list[str]) -> str:

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from onebox.errors import AnnotationError
 from onebox.formats.pictures import Pictures, is_picture
-from onebox.formats.records import Problem, RawObject, RawPicture, Reading, raw_object, to_number
+from onebox.formats.records import (
+    DEFAULT_OPTIONS,
+    Problem,
+    RawObject,
+    RawPicture,
+    Reading,
+    ReadOptions,
+    raw_object,
+    to_number,
+)
 from onebox.formats.tree import (
     Tree,
     decode,
@@ -111,7 +120,7 @@ def detect(tree: Tree) -> list[str]:
     return groups[0][1] if groups else []
 
 
-def read(tree: Tree, files: list[str], pictures: Pictures) -> Reading:
+def read(tree: Tree, files: list[str], pictures: Pictures, _: ReadOptions = DEFAULT_OPTIONS) -> Reading:
     """All rows of all files. Raises AnnotationError for a table without a usable header or class column."""
     reading = Reading(list_unlabelled=tree.only is None)
     if tree.only is None:

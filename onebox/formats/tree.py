@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from onebox.errors import AnnotationError, DataError
 
 _MAX_DEPTH = 16
+_HEAD_BYTES = 65536
+_HEADS_KEPT = 200
 _PASSED_OVER = frozenset({"__MACOSX", "__pycache__", "node_modules"})
 _PART_WORDS = {
     "train": "train",
@@ -44,6 +46,19 @@ class Tree:
     files: tuple[str, ...]
     only: str | None = None
     links_out: int = 0
+    _heads: dict[str, bytes] = field(default_factory=dict[str, bytes], compare=False, repr=False)
+
+    def head(self, relative: str) -> bytes:
+        """The first 64 KiB of a listed file, by which layouts are told apart; read once. Empty where unreadable."""
+        known = self._heads.get(relative)
+        if known is None:
+            try:
+                known = read_bytes(self, relative, _HEAD_BYTES)
+            except AnnotationError:
+                known = b""
+            if len(self._heads) < _HEADS_KEPT:
+                self._heads[relative] = known
+        return known
 
     def path(self, relative: str) -> str:
         """The path to open or to show for a relative one."""

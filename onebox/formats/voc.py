@@ -6,24 +6,24 @@ own name first and by `<filename>` second, because `<filename>` is often wrong; 
 from __future__ import annotations
 
 import re
-from xml.parsers import expat
 
-from onebox.errors import AnnotationError
 from onebox.formats.pictures import Pictures
 from onebox.formats.records import (
+    DEFAULT_OPTIONS,
     MISSING_PICTURE,
-    UNREADABLE_ANNOTATION,
+    Declared,
     Problem,
     RawObject,
     RawPicture,
     Reading,
+    ReadOptions,
     Skipped,
     raw_object,
+    to_number,
 )
 from onebox.formats.tree import Tree, decode, depth_of, folder_of, read_bytes, split_of_folder, stem_of
+from onebox.formats.xml_files import XmlHandler, is_root
 
-_ROOT_TAG = re.compile(rb"<annotation[\s>/]")
-_SNIFFED_BYTES = 4096
 _SNIFFED_FILES = 50
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _IMAGE_SETS = re.compile(r"(?:(.*)/)?ImageSets/Main/(train|val|test|trainval)\.txt")
@@ -33,15 +33,12 @@ def detect(tree: Tree) -> list[str]:
     """The XML files, where one among the first of them is a VOC annotation."""
     files = tree.with_suffix(".xml")
     for relative in files[:_SNIFFED_FILES]:
-        try:
-            if _ROOT_TAG.search(read_bytes(tree, relative, _SNIFFED_BYTES)):
-                return files
-        except AnnotationError:
-            continue
+        if is_root(tree.head(relative), b"annotation"):
+            return files
     return []
 
 
-def read(tree: Tree, files: list[str], pictures: Pictures) -> Reading:
+def read(tree: Tree, files: list[str], pictures: Pictures, _: ReadOptions = DEFAULT_OPTIONS) -> Reading:
     """Every annotation, in order. One damaged XML is one skipped picture."""
     reading = Reading(list_unlabelled=tree.only is None)
     lists = _image_sets(tree)
@@ -55,8 +52,7 @@ def read(tree: Tree, files: list[str], pictures: Pictures) -> Reading:
         elif parsed is None:
             others += 1
         else:
-            filename, objects = parsed
-            reading.pictures.append(_record(relative, path, filename, objects, lists, pictures))
+            reading.pictures.append(_record(relative, parsed, lists, pictures))
     if others:
         reading.notes.append(f"{others} XML files are no VOC annotations and were passed over")
     if lists:
@@ -64,21 +60,15 @@ def read(tree: Tree, files: list[str], pictures: Pictures) -> Reading:
     return reading
 
 
-def _record(
-    relative: str,
-    path: str,
-    filename: str,
-    objects: list[RawObject],
-    lists: dict[str, dict[str, str]],
-    pictures: Pictures,
-) -> RawPicture:
+def _record(relative: str, parsed: _Handler, lists: dict[str, dict[str, str]], pictures: Pictures) -> RawPicture:
+    filename, objects = parsed.filename, parsed.objects
     folder, stem = folder_of(relative), stem_of(relative)
     split = split_of_folder(folder)
     found = pictures.find(stem, near=folder, split=split, part=split, also=filename)
     if isinstance(found, Problem) and found.code == MISSING_PICTURE and filename:
         found = pictures.find(filename, near=folder, split=split, part=split)
-    where = objects[0].where if objects else f"{path}:1"
-    record = RawPicture(filename or stem, None, where, objects, split)
+    where = objects[0].where if objects else f"{parsed.path}:1"
+    record = RawPicture(filename or stem, None, where, objects, split, declared=parsed.declared)
     if isinstance(found, Problem):
         record.problem = found
         return record
@@ -89,76 +79,52 @@ def _record(
     return record
 
 
-def _parse(raw: bytes, path: str) -> tuple[str, list[RawObject]] | Skipped | None:
-    """(`<filename>`, objects) of one XML; Skipped where it is damaged; None where it is another kind of XML."""
+def _parse(raw: bytes, path: str) -> _Handler | Skipped | None:
+    """What one XML says; Skipped where it is damaged; None where it is another kind of XML."""
     handler = _Handler(path)
-    parser = handler.parser
-    try:
-        parser.Parse(raw, True)
-    except _DoctypeRefused as error:
-        reason = "a DOCTYPE is not allowed in an annotation; delete it"
-        return Skipped(path, f"{path}:{error.line}", reason, UNREADABLE_ANNOTATION)
-    except expat.ExpatError as error:
-        reason = f"not well-formed XML ({expat.ErrorString(error.code)})"
-        return Skipped(path, f"{path}:{error.lineno}", reason, UNREADABLE_ANNOTATION)
-    except (LookupError, ValueError):  # an encoding that Python or expat does not know
-        return Skipped(path, f"{path}:1", "XML of an unknown encoding", UNREADABLE_ANNOTATION)
-    if not handler.is_annotation:
-        return None
-    return handler.filename.strip(), handler.objects
+    damage = handler.parse(raw)
+    return damage or (handler if handler.is_annotation else None)
 
 
-class _DoctypeRefused(Exception):  # noqa: N818 - never leaves this module
-    def __init__(self, line: int) -> None:
-        super().__init__()
-        self.line = line
-
-
-class _Handler:
+class _Handler(XmlHandler):
     """Collects objects with the line of their opening tag. `<part>` inside an object has its own name and box, which
     are not the object's: only the exact paths count."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        super().__init__(path)
         self.filename = ""
+        self.size: dict[str, float] = {}
         self.objects: list[RawObject] = []
         self.is_annotation = False
-        self._open: list[str] = []
-        self._text: list[str] = []
         self._values: dict[str, str] = {}
         self._line = 1
-        self.parser = expat.ParserCreate()
-        self.parser.buffer_text = True
-        self.parser.StartDoctypeDeclHandler = self._doctype
-        self.parser.StartElementHandler = self._start
-        self.parser.EndElementHandler = self._end
-        self.parser.CharacterDataHandler = self._text.append
 
-    def _doctype(self, *_: object) -> None:
-        raise _DoctypeRefused(self.parser.CurrentLineNumber)
-
-    def _start(self, name: str, _: dict[str, str]) -> None:
-        if not self._open:
+    def opened(self, name: str, attributes: dict[str, str]) -> None:
+        if len(self.stack) == 1:
             self.is_annotation = name == "annotation"
-        self._open.append(name)
-        self._text.clear()
-        if self._open == ["annotation", "object"]:
+        elif self.stack == ["annotation", "object"]:
             self._values = {}
-            self._line = self.parser.CurrentLineNumber
+            self._line = self.line
 
-    def _end(self, name: str) -> None:
-        depth = len(self._open)
+    def closed(self, name: str, text: str) -> None:
+        depth = len(self.stack)
         if depth == 2 and name == "filename":
-            self.filename = "".join(self._text)
-        elif depth == 3 and name == "name" and self._open[1] == "object":
-            self._values["name"] = "".join(self._text)
-        elif depth == 4 and self._open[1:3] == ["object", "bndbox"] and name in _CORNERS:
-            self._values[name] = "".join(self._text)
+            self.filename = text.strip()
+        elif depth == 3 and self.stack[1] == "size":
+            self.size[name] = to_number(text)
+        elif depth == 3 and name == "name" and self.stack[1] == "object":
+            self._values["name"] = text
+        elif depth == 4 and self.stack[1:3] == ["object", "bndbox"] and name in _CORNERS:
+            self._values[name] = text
         elif depth == 2 and name == "object":
             corners = [self._values.get(corner) for corner in _CORNERS]
             self.objects.append(raw_object(self._values.get("name"), corners, f"{self.path}:{self._line}"))
-        self._open.pop()
-        self._text.clear()
+
+    @property
+    def declared(self) -> Declared:
+        """What the XML claims of its picture."""
+        size = self.size
+        return Declared(self.filename or None, size.get("width"), size.get("height"), size.get("depth"))
 
 
 def _image_sets(tree: Tree) -> dict[str, dict[str, str]]:

@@ -15,6 +15,7 @@ from onebox.errors import AnnotationError
 from onebox.formats.pictures import Pictures
 from onebox.formats.records import (
     BAD_BOX,
+    DEFAULT_OPTIONS,
     MISSING_PICTURE,
     NO_BOX,
     UNREADABLE_ANNOTATION,
@@ -22,6 +23,7 @@ from onebox.formats.records import (
     RawObject,
     RawPicture,
     Reading,
+    ReadOptions,
     clean_label,
     raw_object,
     to_number,
@@ -58,9 +60,9 @@ def detect(tree: Tree) -> list[str]:
     return sorted(ruling, key=lambda f: (depth_of(f), f)) + labels
 
 
-def read(tree: Tree, files: list[str], pictures: Pictures, class_names: Sequence[str] | None = None) -> Reading:
+def read(tree: Tree, files: list[str], pictures: Pictures, options: ReadOptions = DEFAULT_OPTIONS) -> Reading:
     """All label files. Raises AnnotationError for a YAML that is none. Without any class names in the data,
-    `class_names` are taken as the names of the ids."""
+    `options.class_names` are taken as the names of the ids."""
     reading = Reading()
     if tree.only is not None and not any(f.endswith(".txt") for f in files):
         files = [tree.only, *_label_files(tree)]  # the YAML alone was given: the labels lie around it
@@ -78,7 +80,7 @@ def read(tree: Tree, files: list[str], pictures: Pictures, class_names: Sequence
         reading.pictures.append(record)
     if polygons:
         reading.notes.append(f"polygons in {polygons} lines: their bounding boxes taken")
-    _name_classes(reading, known, ids, class_names)
+    _name_classes(reading, known, ids, options.class_names)
     return reading
 
 
