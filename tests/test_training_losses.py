@@ -249,7 +249,7 @@ def white_rectangles(count: int, side: int) -> tuple[Tensor, Tensor]:
 
 def test_picture_and_box_move_together_and_the_object_stays_inside() -> None:
     pictures, boxes = white_rectangles(64, side=96)
-    augment = BatchAugment(hflip=0.5)
+    augment = BatchAugment(hflip=0.5, strength=1.0)
     windows, flips, _ = augment.draw(step_generator(0, 0), boxes)
     moved_pictures, moved = augment(pictures, boxes, (windows, flips, IDENTITY_COLOUR.expand(64, 3, 4)))
     assert moved_pictures.shape == (64, 3, 96, 96)
@@ -274,7 +274,7 @@ def test_an_untouched_window_gives_the_picture_itself_and_a_flip_its_mirror() ->
     pictures = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     boxes, windows = torch.tensor([[0.1, 0.2, 0.3, 0.6]] * 2), torch.tensor([[0.0, 0.0, 1.0, 1.0]] * 2)
     drawn = (windows, torch.tensor([False, True]), IDENTITY_COLOUR.expand(2, 3, 4))
-    x, _ = BatchAugment(hflip=0.5)(pictures, boxes, drawn)
+    x, _ = BatchAugment(hflip=0.5, strength=1.0)(pictures, boxes, drawn)
     plain = to_float(pictures)
     torch.testing.assert_close(x[0], plain[0], atol=0.02, rtol=0)
     torch.testing.assert_close(x[1], plain[1].flip(2), atol=0.02, rtol=0)
@@ -282,7 +282,7 @@ def test_an_untouched_window_gives_the_picture_itself_and_a_flip_its_mirror() ->
 
 def test_augmentation_is_a_function_of_seed_and_step_and_stays_in_range() -> None:
     pictures, boxes = white_rectangles(16, side=48)
-    augment = BatchAugment(hflip=0.5)
+    augment = BatchAugment(hflip=0.5, strength=1.0)
 
     def at(seed: int, step: int) -> Tensor:
         return augment(pictures, boxes, augment.draw(step_generator(seed, step), boxes))[0]
@@ -292,7 +292,7 @@ def test_augmentation_is_a_function_of_seed_and_step_and_stays_in_range() -> Non
     assert not torch.equal(at(1, 5), at(2, 5))
     assert float(at(1, 5).min()) >= -0.01
     assert float(at(1, 5).max()) <= 255.01
-    never = BatchAugment(hflip=0.0).draw(step_generator(0, 0), boxes)
+    never = BatchAugment(hflip=0.0, strength=1.0).draw(step_generator(0, 0), boxes)
     assert not bool(never[1].any())
 
 

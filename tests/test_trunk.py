@@ -8,6 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from accelerate import Accelerator  # noqa: E402
+
+from onebox.training.balance import measure, watch  # noqa: E402
 from onebox.training.config import make_config  # noqa: E402
 from onebox.training.model import build_network  # noqa: E402
 from onebox.training.trunk import TimmTrunk, build_trunk  # noqa: E402
@@ -46,6 +49,21 @@ def test_a_step_leaves_held_layers_and_their_statistics_alone(real_weights: Path
     held = ("net.conv_stem", "net.bn1", "net.blocks.0", "net.blocks.1")
     assert not [k for k in changed if k.startswith(held)]
     assert {"net.blocks.2.0.conv_pw.weight", "net.blocks.2.0.bn1.running_mean"} <= changed
+
+
+@pytest.mark.parametrize("stride", [16, 32])
+def test_the_pull_of_both_branches_is_measured_where_all_of_a_map_is_held(stride: int) -> None:
+    network = build_network(make_config(backbone=TRUNK, weights="none", imgsz=64), 3).train()
+    network.trunk.freeze(stride)
+    output = network(torch.rand(4, 3, 64, 64) * 255)
+    watch(output)
+    (output.logits.square().mean() + output.box.boxes_01.square().mean()).backward()
+    pull = measure(output, Accelerator(cpu=True))
+    assert pull.class_norm > 0
+    assert pull.box_norm > 0
+    free = [name for name, p in network.named_parameters() if p.grad is not None and name.startswith("trunk.")]
+    assert all(name.startswith(("trunk.net.blocks.5", "trunk.net.blocks.4")) for name in free)
+    assert bool(free) == (stride == 16)
 
 
 @pytest.mark.real

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: How far a crop may eat into the room around the object (1: up to the object itself), and how much of the picture's
-#: side may be added around it. A first choice, as the colour ranges below; not tuned.
+#: How far a crop may eat into the room around the object (1: up to the object itself), and at full strength how much of
+#: the picture's side may be added around it and how far colours may go. Pretrained trunks want half of it
+#: (docs/log.md, 2026-11-22).
 CROP = 0.7
 ZOOM_OUT = 0.25
 BRIGHTNESS = 0.35
@@ -31,10 +32,12 @@ def to_float(pictures: Tensor) -> Tensor:
 
 
 class BatchAugment:
-    """Random flip, keep-object crop or zoom-out, and colour, for one whole batch at a time."""
+    """Random flip, keep-object crop or zoom-out, and colour, for one whole batch at a time. `strength` (0-1) scales
+    zoom-out and colour."""
 
-    def __init__(self, *, hflip: float) -> None:
+    def __init__(self, *, hflip: float, strength: float) -> None:
         self.hflip = hflip
+        self.strength = strength
 
     def draw(self, generator: torch.Generator, boxes_01: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Random choices for a batch: windows (B, 4) in 0-1 of the source, flips (B,) bool, colour (B, 3, 4)."""
@@ -43,12 +46,12 @@ class BatchAugment:
         # the window: into the free room on each side, or (three in ten) beyond the picture
         room = torch.cat([boxes_01[:, :2], 1 - boxes_01[:, 2:]], dim=1)
         inward = CROP * u[:, 0:4] * room
-        outward = -ZOOM_OUT * u[:, 0:4]
+        outward = -ZOOM_OUT * self.strength * u[:, 0:4]
         sides = torch.where(u[:, 4:5] < 0.3, outward, inward)
         sides = torch.where(u[:, 5:6] < 0.15, torch.zeros_like(sides), sides)
         windows = torch.cat([sides[:, :2], 1 - sides[:, 2:]], dim=1)
         flips = u[:, 6] < self.hflip
-        return windows, flips, _colour(u[:, 7:16])
+        return windows, flips, _colour(u[:, 7:16], self.strength)
 
     def __call__(
         self, pictures: Tensor, boxes_01: Tensor, drawn: tuple[Tensor, Tensor, Tensor]
@@ -79,12 +82,12 @@ def move_boxes(boxes_01: Tensor, windows: Tensor, flips: Tensor) -> Tensor:
     return torch.where(flips.unsqueeze(1), mirrored, moved)
 
 
-def _colour(u: Tensor) -> Tensor:
+def _colour(u: Tensor, strength: float) -> Tensor:
     """(B, 9) uniform -> (B, 3, 4): brightness, contrast about mid-grey, saturation, tint and now and then grey."""
-    r = 2 * u - 1
+    r = strength * (2 * u - 1)
     gain = (1 + CONTRAST * r[:, 0]).view(-1, 1, 1)
     shift = (127.5 * BRIGHTNESS * r[:, 1]).view(-1, 1, 1)
-    saturation = torch.where(u[:, 2] < GREY, torch.zeros_like(u[:, 2]), 1 + SATURATION * r[:, 3]).view(-1, 1, 1)
+    saturation = torch.where(u[:, 2] < GREY * strength, torch.zeros_like(u[:, 2]), 1 + SATURATION * r[:, 3]).view(-1, 1, 1)
     luma = torch.tensor([0.299, 0.587, 0.114]).expand(3, 3)
     matrix = saturation * torch.eye(3) + (1 - saturation) * luma
     matrix = gain * (1 + TINT * r[:, 4:7]).unsqueeze(2) * matrix

@@ -47,7 +47,9 @@ class TrainConfig:
     warmup: float = _option(0.15, "share of the run in which the learning rate rises")
     label_smoothing: float = _option(0.1, "of the class targets, 0 to below 1")
     ema: float = _option(0.99, "decay per step of the averaged weights; 0 turns averaging off")
-    augment: bool = _option(True, "flips, crops that keep the object, zoom, colour")
+    augment: float | None = _option(
+        None, "strength of crops, zoom and colour, 0 (none) to 1  [default: 0.5 pretrained, 1 from scratch]"
+    )
     hflip: float = _option(0.5, "chance of a left-right flip; 0 where left and right mean something")
     box_head: str = _option("edges", "edges (four 1-D distributions) or fc (pooled, fully connected)")
     box_loss: str = _option("edges", "edges (L1 + GIoU + soft targets), l1_giou, or mse")
@@ -84,6 +86,7 @@ class TrainConfig:
         self._within("seed", 0, 2**63 - 1)
         for name, low, high in (
             ("epochs", 1, 100_000),
+            ("augment", 0, 1),
             ("minutes", 0.01, 100_000),
             ("trunk_lr", 0, 100),
             ("box_weight", 0, 1e9),
@@ -128,7 +131,7 @@ PLAIN: dict[str, Any] = {
     "warmup": 0.0,
     "label_smoothing": 0.0,
     "ema": 0.0,
-    "augment": False,
+    "augment": 0.0,
 }
 
 

@@ -51,9 +51,14 @@ class Network(nn.Module):
     def forward(self, pictures: Tensor) -> NetworkOutput:
         """(B, 3, H, W) float in 0-255 -> NetworkOutput."""
         maps = self.trunk((pictures - self.mean) / self.std)
-        class_taps = [m.view_as(m) for m in maps]
-        box_taps = [m.view_as(m) for m in maps]
+        class_taps = [self._tap(m) for m in maps]
+        box_taps = [self._tap(m) for m in maps]
         return NetworkOutput(self.class_head(class_taps), self.box_head(box_taps), class_taps, box_taps)
+
+    def _tap(self, m: Tensor) -> Tensor:
+        """A node of its own for one branch; one that asks for a gradient even where the trunk below is held."""
+        held = self.training and not m.requires_grad
+        return m.detach().requires_grad_() if held else m.view_as(m)
 
     def head_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Named parameters that are not the trunk's."""
