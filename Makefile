@@ -23,6 +23,7 @@ format: .venv/.test ## put the code in shape
 benchmark: .venv/.train ## the figures of docs/log.md, on the real sets: about an hour
 	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.check
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("onebox needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'

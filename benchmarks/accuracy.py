@@ -1,6 +1,6 @@
 """How well each recipe does on real sets, side by side: sets x methods x seeds, one row each, resumable.
 
-    python -m benchmarks.accuracy [--only tiny_vid] [--seeds 3] [--out runs/accuracy]
+    python -m benchmarks.accuracy [--only tiny_vid] [--method default] [--seeds 3] [--out runs/accuracy]
 
 Rows go to OUT/rows.jsonl as they finish; a row that is there is not run again. At the end (and with --table alone) a
 Markdown table with means over the seeds and bootstrap intervals over the test pictures is printed. Pictures of the test
@@ -113,6 +113,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=MINUTES, action="append")
+    parser.add_argument("--method", choices=METHODS, action="append")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
     parser.add_argument("--table", action="store_true", help="print the table of what is there and run nothing")
@@ -124,7 +125,7 @@ def main() -> None:
     for name in () if args.table else (args.only or MINUTES):
         for seed in range(args.seeds):
             for task in tasks(name):
-                for method in METHODS:
+                for method in args.method or METHODS:
                     if (task.name, method, seed) not in done:
                         rows.append(run_one(task, method, seed, args.out))
                         with path.open("a") as file:

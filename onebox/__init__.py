@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from onebox._version import __version__
 
 if TYPE_CHECKING:
+    from onebox.conversion import convert
     from onebox.dataset import Dataset, load_dataset
     from onebox.doctor import check
     from onebox.errors import OneboxError
@@ -32,6 +33,7 @@ _HOMES = {
     "Prediction": "onebox.predictions",
     "Sample": "onebox.types",
     "check": "onebox.doctor",
+    "convert": "onebox.conversion",
     "evaluate": "onebox.evaluation",
     "load": "onebox.runtime",
     "load_dataset": "onebox.dataset",
@@ -49,6 +51,7 @@ __all__ = [
     "Sample",
     "__version__",
     "check",
+    "convert",
     "evaluate",
     "load",
     "load_dataset",

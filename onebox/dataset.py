@@ -6,19 +6,23 @@ only, and never writes.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import get_args
+from typing import get_args, overload
 
 from onebox.errors import AnnotationError, ConfigError, DataError
 from onebox.formats.assembly import Assembled, assemble
 from onebox.formats.pictures import Pictures
-from onebox.formats.records import ReadOptions, Skipped
+from onebox.formats.records import MISSING_PICTURE, ReadOptions, Skipped
 from onebox.formats.table import Choice, choose_layout
 from onebox.formats.tree import Tree, scan
+from onebox.formats.unpacked import path_in_unpacked
+from onebox.splitting import Groups, assign, name_groups, read_fractions
 from onebox.types import Multiple, Sample
 
 __all__ = ["Dataset", "Multiple", "Skipped", "load_dataset"]
@@ -88,28 +92,34 @@ class Dataset:
             )
         return self._with(s for s in self.samples if s.split == name)
 
-    def split(self, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
-        """(first, second): about `fraction` of each class in the first. A class of two or more samples is in both; a
-        single one, and pictures without a label, are in the first.
+    @overload
+    def split(self, fractions: float, seed: int = 0, *, groups: Groups | None = None) -> tuple[Dataset, Dataset]: ...
+    @overload
+    def split(
+        self, fractions: Sequence[float], seed: int = 0, *, groups: Groups | None = None
+    ) -> tuple[Dataset, ...]: ...
+    def split(
+        self, fractions: float | Sequence[float], seed: int = 0, *, groups: Groups | None = None
+    ) -> tuple[Dataset, ...]:
+        """Parts that hold about these shares of each class: a single share gives two, (.8, .1, .1) gives three.
 
-        Which samples go where depends on the seed and on each picture's path below the root, on nothing else: not on
-        the order of files, nor on where the folder lies. Raises ConfigError for a fraction outside 0-1 (exclusive).
+        `groups` (one per sample; None: alone) are kept whole. Without them those are kept whole whose file names say
+        that they were made from one photo (`splitting.name_groups`); copies under other names take a look at the
+        pictures: `copies.copy_groups`. A class of enough groups is in every part; one of a single group, and pictures
+        without a label, are in the first.
+
+        Which samples go where depends on the seed, the groups and each picture's path below the root, on nothing else:
+        not on the order of files, nor on where the folder lies. Raises ConfigError for impossible shares.
         """
-        if not 0 < fraction < 1:
-            raise ConfigError(f"a split must lie between 0 and 1, not {fraction:g}", fix="Use --split 0.8.")
-        by_class: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
-        for i, sample in enumerate(self.samples):
-            if sample.label is not None:
-                key = f"{seed}\0{self.relative_path(sample)}".encode("utf-8", "surrogateescape")
-                by_class[sample.label].append((hashlib.sha256(key).digest(), i))
-        second: set[int] = set()
-        for members in by_class.values():
-            n = len(members)
-            wanted = round(n * (1 - fraction))
-            held_out = min(max(wanted, 1), n - 1)
-            second.update(i for _, i in sorted(members)[:held_out])
-        first = (i for i in range(len(self.samples)) if i not in second)
-        return self.subset(first), self.subset(second)
+        shares = read_fractions(fractions)
+        names = [self.relative_path(sample) for sample in self.samples]
+        if groups is None:
+            groups = name_groups(names)
+        if len(groups) != len(self.samples):
+            raise ConfigError(f"{len(groups)} groups for {len(self.samples)} samples", fix="Give one for each.")
+        found = assign([s.label for s in self.samples], names, shares, seed=seed, groups=groups)
+        parts = range(len(shares))
+        return tuple(self._with(s for s, at in zip(self.samples, found, strict=True) if at == part) for part in parts)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over class names, relative paths, labels and boxes: the same data at another place have the
@@ -123,8 +133,9 @@ class Dataset:
         return digest.hexdigest()
 
     def relative_path(self, sample: Sample) -> str:
-        """The picture's path from the root, with forward slashes."""
-        return os.path.relpath(sample.path, self.root or ".").replace(os.sep, "/")
+        """The picture's path from the root, with forward slashes; of a picture inside another file, a path through that
+        file, the same wherever it was unpacked."""
+        return path_in_unpacked(sample.path) or os.path.relpath(sample.path, self.root or ".").replace(os.sep, "/")
 
     def _with(self, samples: Iterable[Sample]) -> Dataset:
         return dataclasses.replace(self, samples=tuple(samples))
@@ -138,7 +149,8 @@ def load_dataset(
     class_names: Sequence[str] | None = None,
     boxes: str | None = None,
 ) -> Dataset:
-    """Reads a folder, or one annotation file (.csv, .tsv, .json, .xml, .yaml), in whatever layout it has.
+    """Reads a folder, or one annotation file (.csv, .json, .jsonl, .xml, .yaml, .parquet, ...), in whatever layout it
+    has.
 
     `multiple` says what to do with pictures of several objects: "error" stops and names the first, "largest" keeps the
     largest box, "skip" leaves the picture out. `layout` forces one of the layouts instead of finding it. `class_names`
@@ -152,8 +164,15 @@ def load_dataset(
     """
     if multiple not in get_args(Multiple):
         raise ConfigError(f"unknown choice {multiple!r} for several objects", fix="Use error, largest or skip.")
-    tree = _tree(os.fspath(path))
-    choice = choose_layout(tree, layout)
+    with _without_collection():
+        return _load(os.fspath(path), multiple, layout, class_names, boxes)
+
+
+def _load(
+    path: str, multiple: Multiple, layout: str | None, class_names: Sequence[str] | None, boxes: str | None
+) -> Dataset:
+    tree = _tree(path)
+    choice = choose_layout(tree, layout, boxes)
     pictures = Pictures(tree)
     options = ReadOptions(tuple(class_names) if class_names is not None else None, boxes)
     reading = choice.layout.read(tree, choice.files, pictures, options)
@@ -176,6 +195,19 @@ def load_dataset(
     )
 
 
+@contextmanager
+def _without_collection() -> Generator[None]:
+    """Loading makes no reference cycles but millions of records, which the cycle collector would walk through time and
+    again: half of the time a large file takes."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _tree(path: str) -> Tree:
     if os.path.isdir(path):  # noqa: PTH112 - the root stays the string the user gave
         return scan(path)
@@ -191,17 +223,17 @@ def _require_labels(made: Assembled, choice: Choice, tree: Tree, pictures: Pictu
     if any(s.label is not None for s in made.samples):
         return
     where = tree.path(tree.only or "")
+    if not pictures.paths and all(s.code == MISSING_PICTURE for s in made.skipped):
+        raise DataError(
+            f"annotations ({choice.layout.name}) but no pictures here or beside",
+            where=where,
+            fix="Put the pictures below this folder.",
+        )
     if made.skipped:
         first = "; ".join(f"{s.where}: {s.reason}" for s in sorted(made.skipped)[:3])
         raise DataError(
             f"nothing usable in this data set, {len(made.skipped)} pictures or annotations left out, first {first}",
             where=where,
-        )
-    if not pictures.paths:
-        raise DataError(
-            f"annotations ({choice.layout.name}) but no pictures here or beside",
-            where=where,
-            fix="Put the pictures below this folder.",
         )
     raise DataError(
         f"no picture has a label ({choice.note})",

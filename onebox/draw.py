@@ -71,9 +71,16 @@ def draw_box(
 
 
 def draw_thumbnail(
-    image: Image.Image, box: Box, text: str = "", *, px: int, size: ImageSize | None = None, truth: Box | None = None
+    image: Image.Image,
+    box: Box | None,
+    text: str = "",
+    *,
+    px: int,
+    size: ImageSize | None = None,
+    truth: Box | None = None,
 ) -> Image.Image:
     """`image` scaled so that its longer side is `px`, then drawn on as by `draw_box`: lines stay crisp at that size.
+    Without a box it is scaled only.
 
     `size` is the size in which the boxes are measured, where `image` was decoded at a reduced scale.
     """
@@ -81,6 +88,8 @@ def draw_thumbnail(
     scale = px / max(width, height)
     target = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = image.convert("RGB").resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    if box is None:
+        return small
     factor = (target[0] / width, target[1] / height)
     return draw_box(small, _scaled(box, factor), text, truth=_scaled(truth, factor) if truth else None)
 

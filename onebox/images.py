@@ -9,14 +9,17 @@ import functools
 import io
 import os
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from onebox.errors import PictureError
+from onebox.headers import quick_size
 from onebox.types import ImageSize
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -33,13 +36,17 @@ DECODERS: tuple[str, ...] = (
     *("PCX", "SGI", "DDS", "QOI", "MSP", "XBM", "XPM", "SPIDER", "SUN"),
 )
 
-#: File endings taken for pictures when a folder is listed; the decoder itself looks at the content, not at the name.
-PICTURE_SUFFIXES = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
-        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".tga", ".ico", ".qoi"),
-    )
-)
+#: File endings taken for pictures when a folder is listed, and what each promises to hold, by Pillow's names. The
+#: decoder itself looks at the content, not at the name. "MPO" is what phones write: a JPEG with more pictures after it.
+CONTAINERS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), ("JPEG", "MPO")),
+    **dict.fromkeys((".bmp", ".dib"), ("BMP", "DIB")),
+    **dict.fromkeys((".tif", ".tiff"), ("TIFF",)),
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), ("PPM",)),
+    **{f".{name.lower()}": (name,) for name in ("PNG", "GIF", "WEBP", "AVIF", "TGA", "ICO", "QOI")},
+    ".jp2": ("JPEG2000",),
+}
+PICTURE_SUFFIXES = frozenset(CONTAINERS)
 
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})
@@ -71,37 +78,109 @@ def open_image(source: ImageSource, *, at_least: int | None = None) -> tuple[Ima
     if isinstance(source, np.ndarray):
         image = _from_array(source)
         return image, ImageSize(*image.size)
-    name = describe_source(source)
-    try:
-        with _open(source) as opened:
-            size = _upright_size(opened)
-            if at_least is not None and opened.format in {"JPEG", "MPO"}:
-                opened.draft("RGB", (at_least, at_least))
-            opened.load()
-            turn = _TURNS.get(_orientation(opened))
-            return _to_rgb(opened.transpose(turn) if turn is not None else opened), size
-    except PictureError:
-        raise
-    except FileNotFoundError:
-        raise PictureError("no such file", where=name) from None
-    except Exception as error:  # decoders raise many kinds (OSError, SyntaxError, struct.error, ...) on damaged files
-        raise PictureError(f"cannot read this picture ({_reason(error)})", where=name) from error
+    with PictureFile(source) as opened:
+        return opened.decode(at_least), opened.size
 
 
 def read_size(source: ImageSource) -> ImageSize:
     """Upright size from the header alone; nothing is decoded. Raises PictureError."""
+    if isinstance(source, str):
+        quick = quick_size(source, MAX_PIXELS)
+        if quick is not None:
+            return _shared_size(*quick)
     if isinstance(source, np.ndarray):
         return ImageSize(*_from_array(source).size)
+    with PictureFile(source) as opened:
+        return opened.size
+
+
+@functools.lru_cache(maxsize=4096)
+def _shared_size(width: int, height: int) -> ImageSize:
+    """One object for all pictures of a size: there may be a million."""
+    return ImageSize(width, height)
+
+
+class Header(NamedTuple):
+    """What a picture file says of itself before anything is decoded. `container` and `mode` are Pillow's names,
+    `stored` the size as stored, `size` the upright one, `orientation` EXIF's 1 to 8; `several`: more than one frame or
+    page, of which only the first is ever used; `deep`: more than 8 bits a channel; `alpha`: may be transparent."""
+
+    container: str
+    mode: str
+    stored: ImageSize
+    size: ImageSize
+    orientation: int
+    several: bool
+    deep: bool
+    alpha: bool
+
+
+class PictureFile:
+    """One picture that has been opened, not yet decoded: who needs the header only, or both, opens it once.
+
+    Raises PictureError on opening for what is no picture, or claims more than MAX_PIXELS; to be used in a `with`
+    block, which leaves a Pillow image or bytes given as they were.
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | bytes | Image.Image) -> None:
+        self.name = describe_source(source)
+        with _explained(self.name):
+            self._image = _open(source)
+        #: Pillow's name of the kind of file, and width and height as stored.
+        self.container = self._image.format or ""
+        self.stored = ImageSize(*self._image.size)
+        self._deep = _is_deep(self._image)
+
+    def __enter__(self) -> PictureFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._image.__exit__(None, None, None)  # closes the file; the pixels stay
+
+    @functools.cached_property
+    def orientation(self) -> int:
+        """EXIF's, 1 to 8. Of a PNG it may stand behind the pixels: it is decoded then."""
+        return _orientation(self._image)
+
+    @property
+    def size(self) -> ImageSize:
+        """Width and height of the upright picture, whatever scale it is decoded at."""
+        width, height = self.stored
+        return ImageSize(height, width) if self.orientation in _SIDEWAYS else self.stored
+
+    def header(self) -> Header:
+        """What the file says of itself; to be asked before `decode`, which may change it."""
+        image = self._image
+        return Header(
+            container=self.container,
+            mode=image.mode,
+            stored=self.stored,
+            size=self.size,
+            orientation=self.orientation,
+            several=_has_several(image),
+            deep=self._deep,
+            alpha=_may_be_transparent(image),
+        )
+
+    def decode(self, at_least: int | None = None) -> Image.Image:
+        """The picture, upright and RGB, as `open_image` says. Raises PictureError."""
+        image, turn = self._image, _TURNS.get(self.orientation)
+        with _explained(self.name):
+            if at_least is not None and self.container in {"JPEG", "MPO"}:
+                image.draft("RGB", (at_least, at_least))
+            image.load()
+            return _to_rgb(image.transpose(turn) if turn is not None else image)
+
+
+def read_mask(source: ImageSource) -> Pixels:
+    """The numbers stored in a picture of one channel, as masks and trimaps are: (H, W) uint8, as they stand, without
+    palette or EXIF. Raises PictureError, also for pictures of another kind."""
     name = describe_source(source)
-    try:
-        with _open(source) as opened:
-            return _upright_size(opened)
-    except PictureError:
-        raise
-    except FileNotFoundError:
-        raise PictureError("no such file", where=name) from None
-    except Exception as error:
-        raise PictureError(f"cannot read this picture ({_reason(error)})", where=name) from error
+    with _explained(name), _open(source) as opened:
+        if opened.mode not in {"L", "P", "1"}:
+            raise PictureError(f"a mask has one channel of 8 bits; this is {opened.mode}", where=name)
+        opened.load()
+        return np.asarray(opened, dtype=np.uint8)
 
 
 def resize_image(image: Image.Image, imgsz: int) -> Pixels:
@@ -130,7 +209,7 @@ def describe_source(source: object) -> str:
 
 
 def _open(source: object) -> Image.Image:
-    _silence_bomb_warning()
+    _silence_pillow()
     if isinstance(source, Image.Image):
         opened = source.copy()
         opened.format = source.format
@@ -161,26 +240,56 @@ def _open(source: object) -> Image.Image:
 
 
 @functools.cache
-def _silence_bomb_warning() -> None:
-    # Once, on first use: we refuse by MAX_PIXELS ourselves. warnings.catch_warnings is not safe in decoding threads.
+def _silence_pillow() -> None:
+    # Once, on first use: warnings.catch_warnings is not safe in decoding threads. We refuse bombs by MAX_PIXELS
+    # ourselves, and its remarks on damaged metadata end in an error of ours or concern nobody.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
-def _upright_size(image: Image.Image) -> ImageSize:
-    width, height = image.size
-    if _orientation(image) in _SIDEWAYS:
-        width, height = height, width
-    return ImageSize(width, height)
+@contextmanager
+def _explained(name: str) -> Generator[None, None, None]:
+    """Whatever a decoder raises on a damaged file, as a PictureError; the decoder's own error is its cause."""
+    try:
+        yield
+    except PictureError:
+        raise
+    except FileNotFoundError:
+        raise PictureError("no such file", where=name) from None
+    except Exception as error:  # decoders raise many kinds (OSError, SyntaxError, struct.error, ...)
+        raise PictureError(f"cannot read this picture ({_reason(error)})", where=name) from error
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8; 1 (upright) where EXIF says nothing, or is damaged: that does not make the pixels unreadable."""
+    """1 to 8; 1 (upright) where EXIF says nothing of it, or nonsense: that does not make the pixels unreadable."""
     if image.format == "TIFF":  # Pillow's TIFF reader turns pixels and size by itself
         return 1
     try:
-        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+        value = int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # Pillow raises SyntaxError, struct.error and others here
         return 1
+    return value if value in _TURNS else 1
+
+
+def _may_be_transparent(image: Image.Image) -> bool:
+    return image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info
+
+
+def _has_several(image: Image.Image) -> bool:
+    if image.format == "MPO":  # its further pictures are other views of the first
+        return False
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # looking for a second frame in a damaged file; the first may be sound
+        return False
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """By the mode, or, where Pillow drops the lower bits in decoding (RGB of 16 bits), by the decoder's raw mode."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return True
+    tiles: list[Any] = getattr(image, "tile", [])
+    return any(";16" in str(tile[3]) for tile in tiles)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -188,7 +297,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         return _scale_to_8_bits(np.asarray(image))
-    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
+    if _may_be_transparent(image):
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")

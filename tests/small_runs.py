@@ -125,7 +125,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 #: `python -c BLOCKED ...` runs the rest as `python ...` would where the [train] extra is not installed.
 BLOCKED = """
 import importlib.machinery, runpy, sys
-missing = {"torch", "torchvision", "timm", "accelerate", "onnx", "onnxscript", "safetensors", "jinja2", "matplotlib"}
+missing = {"torch", "torchvision", "timm", "accelerate", "onnx", "onnxscript", "safetensors", "matplotlib"}
 found = importlib.machinery.PathFinder.find_spec
 def find_spec(name, path=None, target=None):
     return None if name.partition(".")[0] in missing else found(name, path, target)

@@ -4,6 +4,7 @@ only below the folder it is given."""
 from __future__ import annotations
 
 import io
+import random
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from onebox.dataset import load_dataset
 from onebox.errors import OneboxError
+from onebox.images import PICTURE_SUFFIXES
 
 
 @cache
@@ -54,10 +56,28 @@ def table(
     return text(folder / name, "\n".join([header, *rows, ""]))
 
 
-def load_or_explain(path: Path) -> None:
+def varied_table(
+    folder: Path, rows: list[str], header: str = "filename,class,xmin,ymin,xmax,ymax", name: str = "a.csv"
+) -> Path:
+    """As `table`, but no picture is like another."""
+    path = table(folder, rows, header, name)
+    vary(folder)
+    return path
+
+
+def vary(folder: Path) -> None:
+    """Gives every picture below the folder, of those that can be read, a content of its own; its size stays."""
+    for number, path in enumerate(sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)):
+        with Image.open(path) as image:
+            size = image.size
+        blocks = Image.frombytes("RGB", (8, 8), random.Random(number).randbytes(192))
+        blocks.resize(size, Image.Resampling.NEAREST).save(path, "JPEG", quality=90)
+
+
+def load_or_explain(path: Path, *, boxes: str | None = None, layout: str | None = None) -> None:
     """Loads whatever lies there: either every box is sound, or the error is one line. Anything else raises."""
     try:
-        data = load_dataset(path, multiple="largest")
+        data = load_dataset(path, multiple="largest", boxes=boxes, layout=layout)
     except OneboxError as error:
         message = str(error)
     else:

@@ -95,7 +95,7 @@ def test_categories_in_id_order_without_the_unused(tmp_path: Path) -> None:
     assert any("left out: parent" in note for note in data.notes)
 
 
-def test_problems_are_skipped_with_the_line_of_the_annotation(tmp_path: Path) -> None:
+def test_problems_are_skipped_with_the_line_on_which_the_annotation_begins(tmp_path: Path) -> None:
     names = [f"{i}.jpg" for i in range(8)]
     content = document(names)
     a = content["annotations"]
@@ -110,7 +110,10 @@ def test_problems_are_skipped_with_the_line_of_the_annotation(tmp_path: Path) ->
         picture(tmp_path / name)
     data = load_dataset(tmp_path)
     lines = path.read_text().splitlines()
-    told = {s.code + " " + lines[int(s.where.rpartition(":")[2]) - 1].strip() for s in data.skipped}
+    # the line is that of the record's opening brace; the image's id is the second field below it
+    starts = [int(s.where.rpartition(":")[2]) - 1 for s in data.skipped]
+    assert {lines[start].strip() for start in starts} == {"{"}
+    told = {f"{s.code} {lines[start + 2].strip()}" for s, start in zip(data.skipped, starts, strict=True)}
     assert told == {
         'bad-box "image_id": 1,',
         'bad-box "image_id": 2,',

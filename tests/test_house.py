@@ -119,7 +119,8 @@ def test_errors_and_types_stand_at_the_bottom() -> None:
     assert ours("onebox.errors") == set()
     assert ours("onebox.types") <= {"onebox.errors"}
     assert ours("onebox.boxes") <= {"onebox.types", "onebox.errors"}
-    assert ours("onebox.images") <= {"onebox.types", "onebox.errors"}
+    assert ours("onebox.headers") == set()
+    assert ours("onebox.images") <= {"onebox.types", "onebox.errors", "onebox.headers"}
     assert ours("onebox.manifest") <= {"onebox.errors"}
 
 
@@ -128,8 +129,11 @@ def test_errors_and_types_stand_at_the_bottom() -> None:
     [
         ("onebox.runtime", {"onebox.dataset", "onebox.evaluation", "onebox.metrics", "onebox.report", "onebox.cli"}),
         ("onebox.formats", {"onebox.runtime", "onebox.predictions", "onebox.metrics", "onebox.report", "onebox.cli"}),
+        ("onebox.formats", {"onebox.dataset", "onebox.conversion", "onebox.doctor"}),
+        ("onebox.conversion", {"onebox.doctor", "onebox.runtime", "onebox.report", "onebox.cli"}),
         ("onebox.metrics", {"onebox.runtime", "onebox.dataset", "onebox.cli"}),
         ("onebox.dataset", {"onebox.runtime", "onebox.metrics", "onebox.cli"}),
+        ("onebox.doctor", {"onebox.runtime", "onebox.evaluation", "onebox.report", "onebox.training", "onebox.cli"}),
         ("onebox.report", {"onebox.training", "onebox.cli", "onebox.runtime"}),
         ("onebox.training", {"onebox.cli", "onebox.demo_data"}),
     ],

@@ -62,7 +62,7 @@ def test_config_json_has_every_setting_as_used(tiny_run: Path, tiny_set: Path) -
     assert facts["config"].items() >= TINY.items()
     assert make_config(**facts["config"]).to_dict() == facts["config"]
     assert None not in (facts["config"]["epochs"], facts["config"]["trunk_lr"])  # decided, and written down
-    train, val = api.hold_out(onebox.load_dataset(tiny_set), TINY["seed"])
+    train, val = onebox.load_dataset(tiny_set).split(0.8, TINY["seed"])
     assert (facts["data"], facts["val"]) == (train.fingerprint(), val.fingerprint())
 
 
@@ -111,7 +111,7 @@ def test_last_safetensors_holds_what_a_resume_needs(tiny_run: Path) -> None:
 
 def test_the_model_file_says_what_it_is(tiny_run: Path, tiny_set: Path) -> None:
     manifest = onebox.load(tiny_run).manifest
-    train, _ = api.hold_out(onebox.load_dataset(tiny_set), TINY["seed"])
+    train, _ = onebox.load_dataset(tiny_set).split(0.8, TINY["seed"])
     assert manifest.data == {"fingerprint": train.fingerprint(), "layout": "csv", "pictures": 20}
     assert manifest.onebox_version == onebox.__version__
     assert set(manifest.baseline) == {"label", "box_01"}
@@ -231,7 +231,7 @@ def test_the_plain_recipe_step_by_step(plain_session: Session, small_cache: Cach
 def test_in_the_plain_recipe_a_setting_can_be_changed_but_nothing_else_is_on() -> None:
     config = make_config(recipe="plain")
     assert (config.box_head, config.box_loss, config.box_weight) == ("fc", "mse", 1.0)
-    assert (config.augment, config.ema, config.label_smoothing, config.weight_decay) == (False, 0.0, 0.0, 0.0)
+    assert (config.augment, config.ema, config.label_smoothing, config.weight_decay) == (0.0, 0.0, 0.0, 0.0)
     assert make_config(recipe="plain", lr=0.5).lr == 0.5
 
 
@@ -239,7 +239,7 @@ def test_in_the_plain_recipe_a_setting_can_be_changed_but_nothing_else_is_on() -
 def test_the_logged_pull_of_the_default_recipe(small_cache: Cache, head: str) -> None:
     """Over all the maps that both branches read, weight included; measured by two backward passes of their own."""
     loss = "edges" if head == "edges" else "l1_giou"
-    settings = {"epochs": 1, "batch": 24, "augment": False, "box_head": head, "box_loss": loss, "box_weight": 0.3}
+    settings = {"epochs": 1, "batch": 24, "augment": 0.0, "box_head": head, "box_loss": loss, "box_weight": 0.3}
     session = start(make_config(**TINY | settings))
     mine: Network = copy.deepcopy(session.accelerator.unwrap_model(session.network)).train()
     rows = batch_indices(24, 24, session.config.seed, 0)
@@ -285,7 +285,7 @@ def test_boxes_in_pixels_are_seen_in_the_log(small_cache: Cache) -> None:
 
 def test_the_measured_weight_brings_the_branches_to_the_wanted_balance(small_cache: Cache) -> None:
     """At a learning rate of almost nothing all steps look alike, so the frozen weight must give the ratio asked for."""
-    config = make_config(**TINY | {"epochs": 2, "batch": 24, "lr": 1e-8, "balance": 4.0, "augment": False})
+    config = make_config(**TINY | {"epochs": 2, "batch": 24, "lr": 1e-8, "balance": 4.0, "augment": 0.0})
     _, second = train_epochs(start(config), small_cache, None)
     assert second.grad_ratio == pytest.approx(4.0, rel=0.05)
 

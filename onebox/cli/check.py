@@ -1,49 +1,115 @@
-"""`onebox check`: the doctor's findings as plain lines, and as JSON."""
+"""`onebox check`: the doctor's findings as a table and as lines to be copied, as JSON, as a page; and the repaired
+copy. Writes nothing but what was asked for.
+"""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections import Counter
+from pathlib import Path, PurePath
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
 
-from onebox.dataset import load_dataset
-from onebox.doctor import check
+from onebox.doctor import CODES, Checkup, Finding, Level, diagnose
+from onebox.doctor.fix import Repaired, fix
 from onebox.files import write_atomic
 
-#: Findings of one kind shown on the terminal; the JSON has them all.
-SHOWN = 5
+#: Findings of one code shown on the terminal; the JSON and the page have them all.
+SHOWN = 3
+_STYLES: dict[Level, str] = {"error": "bold red", "warning": "yellow", "info": "cyan"}
+_MOST_CLASSES = 30
 
 
-def run_check(data: Path, *, layout: str | None = None, json_path: Path | None = None) -> None:
-    """Prints what was read and what is wrong with it. Raises OneboxError where nothing can be read."""
+def run_check(
+    data: Path,
+    *,
+    layout: str | None = None,
+    boxes: str | None = None,
+    json_path: Path | None = None,
+    page_path: Path | None = None,
+    fix_path: Path | None = None,
+) -> None:
+    """Prints what was read and what is wrong with it. Raises OneboxError where nothing can be read, or where something
+    asked for cannot be written."""
     errors = Console(stderr=True, highlight=False)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("looking at pictures", total=None)
-        dataset = load_dataset(data, multiple="largest", layout=layout)
-        checkup = check(dataset, progress=lambda done, total: progress.update(task, completed=done, total=total))
-    console = Console(highlight=False)
+
+        def show(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        diagnosis = diagnose(data, layout=layout, boxes=boxes, progress=show)
+        checkup = diagnosis.checkup
+        progress.stop()
+        _show(checkup, Console(highlight=False))
+        if json_path is not None:
+            write_atomic(json_path, json.dumps(checkup.to_dict(), indent=2, ensure_ascii=False) + "\n")
+            typer.echo(f"Findings: {json_path}", err=True)
+        if page_path is not None:
+            _write_page(page_path, checkup, data)
+        if fix_path is not None:
+            progress.start()
+            progress.update(task, description="copying", completed=0, total=None)
+            repaired = fix(diagnosis, fix_path, progress=show)
+            progress.stop()
+            _show_repaired(repaired)
+
+
+def _write_page(path: Path, checkup: Checkup, data: Path) -> None:
+    from onebox.doctor.page import write_check_page  # draws: not needed for the terminal
+
+    write_check_page(path, checkup, root=str(data))
+    typer.echo(f"Page: {path}", err=True)
+
+
+def _show_repaired(repaired: Repaired) -> None:
+    """What was put right, and what a person must look at."""
+    written = repaired.written
+    typer.echo(f"\nRepaired copy: {written.out} as {written.to}, {len(written.names)} pictures")
+    for (code, what), count in Counter((f.code, f.fix) for f in repaired.done).items():
+        typer.echo(f"  {code} {count}: {what}")
+    if repaired.left:
+        counts = ", ".join(f"{code} {count}" for code, count in Counter(f.code for f in repaired.left).items())
+        typer.echo(f"Left for you: {counts}")
+
+
+def _show(checkup: Checkup, console: Console) -> None:
     console.print(f"Read as {checkup.layout}: {checkup.pictures} pictures, {checkup.usable} usable.", markup=False)
-    classes = ", ".join(f"{name} {count}" for name, count in checkup.classes.items())
-    console.print(f"{len(checkup.classes)} classes: {classes}", markup=False)
-    by_code: dict[str, list[str]] = {}
-    for finding in checkup.findings:
-        place = (
-            f"{finding.file}:{finding.line}"
-            if finding.file and finding.line
-            else (finding.file or finding.picture or "")
-        )
-        by_code.setdefault(finding.code, []).append(f"{place}  {finding.message}" if place else finding.message)
-    # plain lines, never cut: `file:line` is there to be copied
-    for code, lines in by_code.items():
-        console.print(f"\n{code}: {len(lines)}", style="bold", markup=False)
-        more = [f"... and {len(lines) - SHOWN} more (--json FILE has all)"] if len(lines) > SHOWN else []
-        for line in lines[:SHOWN] + more:
-            console.print(f"  {line}", markup=False, soft_wrap=True)
+    names = [f"{name} {count}" for name, count in checkup.classes.items()]
+    more = f" and {len(names) - _MOST_CLASSES} more" if len(names) > _MOST_CLASSES else ""
+    noun = "class" if len(names) == 1 else "classes"
+    console.print(f"{len(names)} {noun}: {', '.join(names[:_MOST_CLASSES])}{more}", markup=False)
+    by_code = checkup.by_code()
     if not by_code:
         console.print("Nothing wrong found.")
-    if json_path is not None:
-        write_atomic(json_path, json.dumps(checkup.to_dict(), indent=2, ensure_ascii=False) + "\n")
-        typer.echo(f"Findings: {json_path}", err=True)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    table.add_column("")
+    table.add_column("code")
+    table.add_column("count", justify="right")
+    table.add_column("what it means")
+    for code, findings in by_code.items():
+        kind = CODES[code]
+        table.add_row(kind.level, code, str(len(findings)), kind.meaning, style=_STYLES[kind.level])
+    console.print()
+    console.print(table)
+    for code, findings in by_code.items():
+        console.print(f"\n{code}", style=_STYLES[CODES[code].level], markup=False)
+        lines = [_line(finding) for finding in findings[:SHOWN]]
+        if len(findings) > SHOWN:
+            lines.append(f"... and {len(findings) - SHOWN} more (--json FILE has all)")
+        # plain lines, never cut: `file:line` is there to be copied
+        for line in lines:
+            console.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _line(finding: Finding) -> str:
+    """Where it is written, which picture where that does not say it, what is wrong."""
+    name = PurePath(finding.picture).name if finding.picture else ""
+    told = not name or finding.file is None or PurePath(finding.file).stem == PurePath(name).stem
+    sure = f" ({finding.confidence:.0%} sure)" if finding.confidence < 1 else ""
+    message = f"{finding.message}{sure}" if told else f"{name}: {finding.message}{sure}"
+    return f"{finding.place}  {message}" if finding.place else message

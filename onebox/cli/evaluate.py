@@ -25,10 +25,11 @@ def run_evaluate(
     part: str | None = None,
     multiple: Multiple = "error",
     layout: str | None = None,
+    boxes: str | None = None,
 ) -> None:
     """Judges a model on labelled pictures. Raises OneboxError."""
     model = load(model_path)
-    dataset = choose_part(load_dataset(data, multiple=multiple, layout=layout), part)
+    dataset = choose_part(load_dataset(data, multiple=multiple, layout=layout, boxes=boxes), part)
     errors = Console(stderr=True, highlight=False)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("evaluating", total=None)

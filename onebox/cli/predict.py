@@ -15,6 +15,7 @@ import typer
 
 from onebox.errors import ConfigError, OneboxError, PictureError
 from onebox.files import atomic_path, make_folder
+from onebox.formats.spreadsheet import safe_cell
 from onebox.images import PICTURE_SUFFIXES
 from onebox.predictions import Prediction
 from onebox.runtime import load
@@ -142,11 +143,10 @@ def _csv_writer(out: IO[str]) -> Any:
 
     def write(row: dict[str, Any]) -> None:
         corners = dict(zip(("x_min", "y_min", "x_max", "y_max"), row.get("box", ()), strict=False))
-        rows.writerow({k: _safe_cell(v) for k, v in (row | corners).items() if k in _CSV_COLUMNS})
+        rows.writerow({k: _cell(v) for k, v in (row | corners).items() if k in _CSV_COLUMNS})
 
     return write
 
 
-def _safe_cell(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula gets a leading apostrophe (OWASP, CSV injection)."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
+def _cell(value: Any) -> Any:
+    return safe_cell(value) if isinstance(value, str) else value

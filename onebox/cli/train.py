@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 
@@ -41,15 +41,22 @@ def train_command() -> Callable[..., None]:
             Multiple, typer.Option(help="what to do with pictures that have several objects")
         ] = "error",
         layout: Annotated[str | None, typer.Option(help="read DATA as this layout  [default: found out]")] = None,
+        boxes: Annotated[
+            Literal["head", "body"] | None,
+            typer.Option(help="which boxes, where DATA offers several kinds (Oxford-IIIT pets)"),
+        ] = None,
         resume: Annotated[bool, typer.Option("--resume", help="continue a stopped run")] = False,
         overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a run that is there")] = False,
+        allow_leak: Annotated[
+            bool, typer.Option("--allow-leak", help="train although validation pictures are copies of training ones")
+        ] = False,
         **settings: Any,
     ) -> None:
         """Train a model: a run folder with model.onnx (the product) and report.html."""
         given = {name: value for name, value in settings.items() if value is not None}
         run_train(
-            data, out=out, val=val, split=split, multiple=multiple, layout=layout, resume=resume, overwrite=overwrite,
-            settings=given,
+            data, out=out, val=val, split=split, reading={"multiple": multiple, "layout": layout, "boxes": boxes},
+            resume=resume, overwrite=overwrite, allow_leak=allow_leak, settings=given,
         )  # fmt: skip
 
     signature = inspect.signature(train, eval_str=True)
@@ -66,23 +73,24 @@ def run_train(
     settings: dict[str, Any],
     val: Path | None = None,
     split: float | None = None,
-    multiple: Multiple = "error",
-    layout: str | None = None,
+    reading: dict[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    allow_leak: bool = False,
 ) -> None:
-    """Reads the data, trains, prints the scoreboard. Raises OneboxError."""
+    """Reads the data (`reading`: options of `load_dataset`), trains, prints the scoreboard. Raises OneboxError."""
     from onebox.dataset import load_dataset
     from onebox.training import train
 
     config = make_config(**settings)
     if val is not None and split is not None:
         raise ConfigError("--val and --split cannot be given together")
-    whole = load_dataset(data, multiple=multiple, layout=layout)
+    whole = load_dataset(data, **reading or {})
     for note in whole.notes:
         _say(note)
-    val_data = load_dataset(val, multiple=multiple, layout=layout) if val is not None else None
-    train_data, val_data = choose_parts(whole, val_data, split, config.seed)
+    val_data = load_dataset(val, **reading or {}) if val is not None else None
+    train_data, val_data = choose_parts(whole, val_data, split)
+    share = {} if split is None or val_data is not None else {"split": split}
     try:
         run = train(
             train_data,
@@ -91,6 +99,8 @@ def run_train(
             config=config,
             resume=resume,
             overwrite=overwrite,
+            allow_leak=allow_leak,
+            **share,
             command=shlex.join(["onebox", *sys.argv[1:]]),
         )
     except KeyboardInterrupt:
@@ -101,9 +111,9 @@ def run_train(
     _say(f"Model:  {run.model}\nReport: {run.folder / 'report.html'}")
 
 
-def choose_parts(whole: Dataset, val: Dataset | None, split: float | None, seed: int) -> tuple[Dataset, Dataset | None]:
+def choose_parts(whole: Dataset, val: Dataset | None, split: float | None) -> tuple[Dataset, Dataset | None]:
     """What to train and what to validate on, by what was asked and what the data says; prints the choice where it is
-    not the user's. None as validation means: hold out the usual fifth. Where the data has a train part of its own,
+    not the user's. None as validation means: hold out a share. Where the data has a train part of its own,
     nothing else is ever trained on."""
     parts = whole.parts()
     data = whole.part("train") if "train" in parts else whole
@@ -112,9 +122,7 @@ def choose_parts(whole: Dataset, val: Dataset | None, split: float | None, seed:
         return data, whole.part("val")
     if data is not whole:
         _say(f"The data has its own split: training on its {len(data)} train pictures, leaving the others alone.")
-    if val is not None or split is None:
-        return data, val
-    return (data, data.subset([])) if split == 1 else data.split(split, seed=seed)
+    return data, data.subset([]) if split == 1 else val
 
 
 def _say(text: str) -> None:

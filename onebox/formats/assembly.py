@@ -52,13 +52,21 @@ def assemble(reading: Reading, pictures: Pictures, *, multiple: Multiple) -> Ass
     """Judges every record. Raises AnnotationError for a picture with several objects where `multiple` is "error"."""
     tree = pictures.tree
     out = Assembled(skipped=list(reading.skipped), notes=list(reading.notes))
-    merged = _merge(reading.pictures, tree, out)
+    merged = _merge(reading.pictures, out)
     if multiple == "error":
         _refuse_several(merged, tree)
-    for path, record in merged.items():
+    judged = 0
+    for path in pictures.paths:  # sorted; and nothing that is not among them is ever opened
+        record = merged.get(path)
+        if record is None:
+            continue
+        judged += 1
         sample = _sample(path, record, tree, multiple, out)
         if sample is not None:
             out.samples.append(sample)
+    if judged < len(merged):
+        for path in merged.keys() - set(pictures.paths):
+            out.skipped.append(Skipped(path, merged[path].where, "not among the pictures listed", MISSING_PICTURE))
     if reading.list_unlabelled:
         _add_unlabelled(merged, reading, pictures, out)
     out.samples = _settle_splits(sorted(out.samples, key=lambda s: s.path), out.notes)
@@ -66,8 +74,8 @@ def assemble(reading: Reading, pictures: Pictures, *, multiple: Multiple) -> Ass
     return out
 
 
-def _merge(records: list[RawPicture], tree: Tree, out: Assembled) -> dict[str, RawPicture]:
-    """One record per picture, in the order of their paths. Records without a picture go to `skipped`."""
+def _merge(records: list[RawPicture], out: Assembled) -> dict[str, RawPicture]:
+    """One record per picture. Records without a picture go to `skipped`."""
     merged: dict[str, RawPicture] = {}
     twice = in_parts = 0
     for record in records:
@@ -100,7 +108,7 @@ def _merge(records: list[RawPicture], tree: Tree, out: Assembled) -> dict[str, R
         out.notes.append(f"{_count(twice, 'object')} written twice (same picture, class and box), counted once")
     if in_parts:
         out.notes.append(f"{_count(in_parts, 'picture')} listed in more than one part, kept out of training")
-    return dict(sorted(merged.items()))
+    return merged
 
 
 def _place(raw: RawObject) -> tuple[str, int]:
@@ -109,9 +117,10 @@ def _place(raw: RawObject) -> tuple[str, int]:
 
 
 def _refuse_several(merged: dict[str, RawPicture], tree: Tree) -> None:
-    several = [(path, record) for path, record in merged.items() if len(record.objects) > 1]
+    several = [path for path, record in merged.items() if len(record.objects) > 1]
     if several:
-        path, record = several[0]
+        path = min(several)
+        record = merged[path]
         raise AnnotationError(
             f"{len(record.objects)} objects in {tree.path(path)}, where one is expected; "
             f"{_count(len(several), 'picture')} of {len(merged)} like this",
@@ -123,34 +132,35 @@ def _refuse_several(merged: dict[str, RawPicture], tree: Tree) -> None:
 def _sample(path: str, record: RawPicture, tree: Tree, multiple: Multiple, out: Assembled) -> Sample | None:
     """The sample, or None with an entry in `skipped`."""
     full = tree.path(path)
-
-    def leave_out(where: str, problem: Problem) -> None:
-        out.skipped.append(Skipped(full, where, problem.reason, problem.code))
-
     if record.problem is not None:
-        return leave_out(record.where, record.problem)
+        return _leave_out(full, record.where, record.problem, out)
     try:
         size = read_size(full)
     except PictureError as error:
-        return leave_out(record.where or full, Problem(UNREADABLE_PICTURE, error.what))
-    if not record.objects:
+        return _leave_out(full, record.where or full, Problem(UNREADABLE_PICTURE, error.what), out)
+    objects = record.objects
+    if not objects:
         return Sample(full, size, where=record.where, split=record.split)
-    if multiple == "skip" and len(record.objects) > 1:
-        return leave_out(record.where, Problem(SEVERAL_OBJECTS, f"{len(record.objects)} objects"))
-    kept: list[tuple[RawObject, Box, bool]] = []
-    for raw in record.objects:
-        judged = raw.problem or judge_box(raw.box, size, is_01=record.is_01)
+    if multiple == "skip" and len(objects) > 1:
+        return _leave_out(full, record.where, Problem(SEVERAL_OBJECTS, f"{len(objects)} objects"), out)
+    raw, box, clipped = objects[0], None, False
+    for other in objects:
+        judged = other.problem or judge_box(other.box, size, is_01=record.is_01)
         if isinstance(judged, Problem):
             # of several objects, too: which is the largest cannot be known with one of them wrong
-            return leave_out(raw.where, judged)
-        kept.append((raw, *judged))
-    raw, box, clipped = max(kept, key=lambda item: item[1].area)
-    if len(kept) > 1:
-        reason = f"{len(kept)} objects, the largest kept"
+            return _leave_out(full, other.where, judged, out)
+        if box is None or judged[0].area > box.area:
+            raw, (box, clipped) = other, judged
+    if len(objects) > 1:
+        reason = f"{len(objects)} objects, the largest kept"
         out.remarks.append(Skipped(full, raw.where, reason, SEVERAL_OBJECTS))
     if clipped:
         out.remarks.append(Skipped(full, raw.where, "the box reached over the picture's edge, clipped", CLIPPED_BOX))
     return Sample(full, size, raw.label, box, raw.where, record.split)
+
+
+def _leave_out(path: str, where: str, problem: Problem, out: Assembled) -> None:
+    out.skipped.append(Skipped(path, where, problem.reason, problem.code))
 
 
 def judge_box(
@@ -160,12 +170,14 @@ def judge_box(
 
     `box` is (x_min, y_min, x_max, y_max) in pixels, or in fractions where `is_01`; `size` is (width, height).
     """
-    if not all(math.isfinite(v) for v in box):
-        return Problem(BAD_BOX, "the box is not four finite numbers")
     width, height = size
     x_min, y_min, x_max, y_max = box
     if is_01:
         x_min, y_min, x_max, y_max = x_min * width, y_min * height, x_max * width, y_max * height
+    if 0 <= x_min < x_max <= width and 0 <= y_min < y_max <= height and (x_max - x_min) * (y_max - y_min) > 0:
+        return Box(x_min, y_min, x_max, y_max, size), False
+    if not all(math.isfinite(v) for v in box):
+        return Problem(BAD_BOX, "the box is not four finite numbers")
     shown = f"({x_min:g}, {y_min:g}, {x_max:g}, {y_max:g})"
     if x_max < x_min or y_max < y_min:
         return Problem(BAD_BOX, f"the box is inverted: {shown}")

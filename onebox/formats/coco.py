@@ -5,18 +5,20 @@ sizes written in the file, and leaves out crowd regions.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable
+import re
 from typing import Any, cast
 
 from onebox.errors import AnnotationError
-from onebox.formats.json_files import JsonFile, dicts, load_json
+from onebox.formats.json_files import JsonPull, dicts, pull_json
+from onebox.formats.json_records import starts_with
 from onebox.formats.pictures import Pictures
 from onebox.formats.records import (
     BAD_BOX,
     DEFAULT_OPTIONS,
+    NO_BOX,
     NO_CLASS,
     UNREADABLE_ANNOTATION,
+    UNUSED_PARENT,
     Declared,
     Problem,
     RawObject,
@@ -25,10 +27,14 @@ from onebox.formats.records import (
     ReadOptions,
     Skipped,
     clean_label,
+    corners_of,
     raw_object,
     to_number,
 )
 from onebox.formats.tree import Tree, depth_of, folder_of, split_of_file, split_of_folder
+
+#: Longer ones are names, not numbers.
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
 def detect(tree: Tree) -> list[str]:
@@ -48,97 +54,143 @@ def read(tree: Tree, files: list[str], pictures: Pictures, _: ReadOptions = DEFA
     """All images of all files. Raises AnnotationError for a file that is no JSON or no COCO."""
     reading = Reading(list_unlabelled=tree.only is None)
     names: dict[str, tuple[object, int]] = {}
+    parents: set[str] = set()
     crowds = 0
     for relative in files:
-        crowds += _read_one(tree, relative, pictures, reading, names)
+        crowds += _read_one(tree, relative, pictures, reading, (names, parents))
     if crowds:
         reading.notes.append(f"{crowds} crowd regions (iscrowd) passed over")
     reading.class_order = tuple(sorted(names, key=lambda name: (_id_key(names[name][0]), names[name][1])))
+    used = {raw.label for record in reading.pictures for raw in record.objects}
+    for name in sorted(parents & names.keys() - used):
+        # Roboflow lists the project itself as category 0, the parent of all others
+        reason = f"category {names[name][0]!r} ({name!r}) is only the parent of others, no object is of it"
+        reading.remarks.append(Skipped(name, f"{tree.path(files[0])}:1", reason, UNUSED_PARENT))
     return reading
 
 
 def _read_one(
-    tree: Tree, relative: str, pictures: Pictures, reading: Reading, names: dict[str, tuple[object, int]]
+    tree: Tree,
+    relative: str,
+    pictures: Pictures,
+    reading: Reading,
+    categories: tuple[dict[str, tuple[object, int]], set[str]],
 ) -> int:
-    """Adds one file's records to `reading` and its categories to `names`; the number of crowd regions."""
-    file, document = _load(tree, relative)
-    path = file.path
-    classes: dict[Hashable, str] = {}
-    for category in dicts(document.get("categories")):
-        key = _hashable(category.get("id"))
+    """Adds one file's records to `reading`, the names of its categories and of their parents to `categories`; the
+    number of crowd regions."""
+    names, parents = categories
+    content = _Content(tree, relative)
+    path = content.path
+    classes: dict[object, str] = {}
+    for category in content.categories:
+        key = _id(category.get("id"))
         classes[key] = clean_label(category.get("name")) or clean_label(category.get("id"))
         names.setdefault(classes[key], (category.get("id"), len(names)))
-    annotations = dicts(document.get("annotations"))
-    lines = file.lines_of_key("image_id", len(annotations))
-    objects: dict[Hashable, list[RawObject]] = defaultdict(list)
-    first_line: dict[Hashable, int] = {}
-    crowds = 0
-    for i, annotation in enumerate(annotations):
-        if annotation.get("iscrowd") in (1, True, "1"):
-            crowds += 1
-            continue
-        where = f"{path}:{lines[i]}"
-        image_id = _hashable(annotation.get("image_id"))
-        first_line.setdefault(image_id, lines[i])
-        objects[image_id].append(_object(annotation, classes, where))
+        parents.add(clean_label(category.get("supercategory")))
     folder, split = folder_of(relative), split_of_file(relative)
-    for image in dicts(document.get("images")):
-        image_id = _hashable(image.get("id"))
-        name = image.get("file_name")
-        shown = name if isinstance(name, str) else ""
-        where = f"{path}:{first_line.get(image_id, 1)}"
-        declared = Declared(shown, _size(image.get("width")), _size(image.get("height")))
-        record = RawPicture(shown, None, where, objects.pop(image_id, []), split, declared=declared)
-        found = pictures.find(shown, near=folder, split=split, part=split_of_folder(folder))
-        if isinstance(found, Problem):
-            record.problem = found
+    part = split_of_folder(folder)
+    for key, name, width, height, line in content.images:
+        objects = content.objects.pop(key, ())
+        found = pictures.find(name, near=folder, split=split, part=part)
+        listed, problem = (None, found) if isinstance(found, Problem) else (found, None)
+        if objects:
+            raws = [_object(category, box, classes, f"{path}:{at}") for category, box, at in objects]
+            where = raws[0].where
         else:
-            record.path = found
-        reading.pictures.append(record)
-    for image_id, orphans in objects.items():
-        reason = f"an annotation of image id {clean_label(image_id)}, which the file does not list (or lists twice)"
-        reading.skipped.extend(Skipped(path, o.where, reason, UNREADABLE_ANNOTATION) for o in orphans)
-    return crowds
+            raws, where = [], f"{path}:{line}"
+        reading.pictures.append(
+            RawPicture(name, listed, where, raws, split, False, problem, Declared(name, width, height))
+        )
+    for key, orphans in content.objects.items():
+        reason = f"an annotation of image id {clean_label(key)}, which the file does not list (or lists twice)"
+        reading.skipped.extend(Skipped(path, f"{path}:{at}", reason, UNREADABLE_ANNOTATION) for _, _, at in orphans)
+    return content.crowds
+
+
+class _Content:
+    """What one file holds, kept small: `images` as (id, name, width, height, line); `objects` by image id as (category
+    id, corners, line), where the box is none as it is written in place of the corners. The lists may come in any order,
+    so nothing is put together here. Raises AnnotationError for a file that is no JSON or no COCO."""
+
+    def __init__(self, tree: Tree, relative: str) -> None:
+        file = pull_json(tree, relative)
+        self.path = file.path
+        self.images: list[tuple[object, str, float | None, float | None, int]] = []
+        self.objects: dict[object, list[tuple[object, object, int]]] = {}
+        self.categories: list[dict[str, Any]] = []
+        self.crowds = 0
+        missing = {"images", "annotations", "categories"}
+        for key in file.keys():  # noqa: SIM118 - no dictionary
+            if key in {"images", "annotations", "categories"} and key not in missing:
+                raise AnnotationError(f"this JSON holds {key!r} twice", where=file.path, fix="Export it again.")
+            missing.discard(key)
+            if key == "images":
+                self._take_images(file)
+            elif key == "annotations":
+                self._take_annotations(file)
+            elif key == "categories":
+                self.categories = dicts(file.value())
+        if missing:
+            raise AnnotationError(
+                "this JSON is no COCO file: it needs the lists images, annotations and categories",
+                where=f"{file.path}:1",
+                fix="Export as COCO, or choose the layout with --layout.",
+            )
+
+    def _take_images(self, file: JsonPull) -> None:
+        for image, line in file.records():
+            name = image.get("file_name")
+            width, height = image.get("width"), image.get("height")
+            self.images.append(
+                (_id(image.get("id")), name if isinstance(name, str) else "", _size(width), _size(height), line)
+            )
+
+    def _take_annotations(self, file: JsonPull) -> None:
+        objects = self.objects
+        for annotation, line in file.records():
+            if annotation.get("iscrowd") in (1, True, "1"):
+                self.crowds += 1
+                continue
+            image = annotation.get("image_id")
+            box = annotation.get("bbox")
+            corners = corners_of(cast("list[object]", box), "xywh") if isinstance(box, list) else None
+            found = (annotation.get("category_id"), corners or box, line)
+            objects.setdefault(image if type(image) is int else _id(image), []).append(found)
 
 
 def _size(value: object) -> float | None:
-    return None if value is None else to_number(value)
+    return value if value is None or (type(value) is int and 0 <= value < 1 << 31) else to_number(value)
 
 
-def _object(annotation: dict[str, Any], classes: dict[Hashable, str], where: str) -> RawObject:
-    category = _hashable(annotation.get("category_id"))
-    box = annotation.get("bbox")
-    values = cast("list[object]", box) if isinstance(box, list) else []
-    raw = raw_object(classes.get(category, "?"), values, where, order="xywh")
-    if category not in classes and raw.problem is None:
-        raw.problem = Problem(NO_CLASS, f"category id {clean_label(category)} is not among the file's categories")
-    if not values:
-        raw.problem = Problem(BAD_BOX, "an annotation without a bbox")
-    return raw
-
-
-def _load(tree: Tree, relative: str) -> tuple[JsonFile, dict[str, Any]]:
-    file = load_json(tree, relative)
-    if not isinstance(file.value, dict) or not {"images", "annotations", "categories"} <= file.value.keys():
-        raise AnnotationError(
-            "this JSON is no COCO file: it needs the lists images, annotations and categories",
-            where=f"{file.path}:1",
-            fix="Export as COCO, or choose the layout with --layout.",
-        )
-    return file, cast("dict[str, Any]", file.value)
+def _object(category_id: object, box: object, classes: dict[object, str], where: str) -> RawObject:
+    label = classes.get(category_id if type(category_id) is int else _id(category_id))
+    if isinstance(box, tuple):
+        corners = cast("tuple[float, float, float, float]", box)
+        if label:
+            return RawObject(label, corners, where)
+        reason = f"category id {clean_label(category_id)} is not among the file's categories"
+        return RawObject("?", corners, where, Problem(NO_CLASS, reason))
+    if not isinstance(box, list) or not box:
+        return RawObject(label or "?", NO_BOX, where, Problem(BAD_BOX, "an annotation without a bbox"))
+    return raw_object(label or "?", cast("list[object]", box), where, order="xywh")
 
 
 def _looks_like_coco(tree: Tree, relative: str) -> bool:
     head = tree.head(relative)
+    if not starts_with(head, b"{"):  # Label Studio's and Create ML's are lists, and may hold the same words
+        return False
     return (b'"images"' in head and b'"file_name"' in head) or (b'"annotations"' in head and b'"image_id"' in head)
 
 
-def _hashable(value: object) -> Hashable:
-    # 7 and "7" are the same id: exporters mix them; True is not 1
-    if isinstance(value, (int, str)) and not isinstance(value, bool):
-        return str(value)
+def _id(value: object) -> object:
+    """One spelling of an id, None for what is none: 7, 7.0 and "7" are the same, for exporters mix them; True is not
+    1."""
+    if type(value) is int:
+        return value
+    if isinstance(value, str):
+        return int(value) if _WHOLE.fullmatch(value) else value
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else str(value)
+        return int(value) if value.is_integer() else str(value)
     return None
 
 

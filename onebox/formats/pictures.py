@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 from onebox.formats.records import AMBIGUOUS_PICTURE, MISSING_PICTURE, REFUSED_NAME, Problem, clean_label
 from onebox.formats.tree import Tree, enumerate_some, folder_of, scan, split_of_folder
@@ -19,6 +19,7 @@ _PICTURE_FOLDER = re.compile(r"(?:^|[-_ ])(?:images?|imgs?|jpegimages|pictures?|
 _MASK_FOLDER = re.compile(r"mask|segmentation|trimap|annot|label|depth|thumb", re.IGNORECASE)
 _DRIVE = re.compile(r"[A-Za-z]:")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_NAME = 4096
 _LEVELS_UP = 2
 
@@ -36,20 +37,33 @@ class Pictures:
         self.beside: list[str] = []
         if not self.paths:
             self.paths, self.beside = _pictures_beside(tree)
-        self._by_name: dict[str, list[str]] = defaultdict(list)
-        self._by_stem: dict[str, list[str]] = defaultdict(list)
+        split_up = [path.rpartition("/") for path in self.paths]
+        self.folders = {folder for folder, _, _ in split_up}
+        together = "".join(self.paths)
+        lower = str.lower if together.isascii() else _key
+        names = [lower(name) for _, _, name in split_up]
+        #: file name, spelled one way -> the one path, or all of them
+        self._by_name: dict[str, str | list[str]] = dict(zip(names, self.paths, strict=True))
+        unique = len(self._by_name) == len(names)
+        if not unique:
+            self._by_name = _grouped(names, self.paths)
+        #: whether no file name stands there twice, and no path holds what `safe_parts` would change or refuse
+        self._plain = unique and together.isprintable() and not any(odd in together for odd in ("..", ":", "\\"))
+        self._listed = frozenset(self.paths) if self._plain else frozenset[str]()
+        #: what stood before the last name in its path: likely before the next, too
+        self._start = ""
         self._tails: set[tuple[str, ...]] = set()
-        self.folders: set[str] = set()
-        for path in self.paths:
-            folder, _, name = path.rpartition("/")
-            key = _key(name)
-            self._by_name[key].append(path)
-            self._by_stem[key.rpartition(".")[0]].append(path)
-            self.folders.add(folder)
         for folder in self.folders:
             parts = _parts(_key(folder))
             self._tails.update(parts[i:] for i in range(len(parts)))
         self._folder_names = {part for tail in self._tails for part in tail}
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for path in self.paths:
+            found.setdefault(_key(path.rpartition("/")[2]).rpartition(".")[0], []).append(path)
+        return found
 
     def find(
         self,
@@ -70,13 +84,21 @@ class Pictures:
         second name that decides between pictures that differ in extension alone. `part` is the part whose folder the
         annotation lies in: a picture in the folder of another part never fits.
         """
+        if self._plain and (label is None or _key(label) not in self._folder_names):
+            # most names of most data sets: what follows this block would find the same, in several times the time
+            path = self._start + name
+            if path not in self._listed:
+                path = self._ending_in(name)
+            if path and (part is None or split_of_folder(folder_of(path)) in {None, part}):
+                return path
         parts = safe_parts(name)
         if isinstance(parts, Problem):
             return parts
         base = _key(parts[-1])
         folders = tuple(_key(part) for part in parts[:-1])
-        # dict.get, for a lookup must not grow the index
-        candidates = self._by_name.get(base) or self._by_stem.get(base) or self._by_stem.get(_stem(base)) or []
+        named = self._by_name.get(base)
+        named = [named] if isinstance(named, str) else named
+        candidates = named or self._by_stem.get(base) or self._by_stem.get(_stem(base)) or []
         candidates = self._fitting_folders(candidates, folders)
         if label and not folders and _key(label) in self._folder_names:
             candidates = [c for c in candidates if _key(label) in _parts(_key(folder_of(c)))]
@@ -88,9 +110,23 @@ class Pictures:
             return candidates[0]
         return self._closest(candidates, name, (parts[-1], near, split, hint, also))
 
+    def _ending_in(self, name: str) -> str:
+        """The one path that ends in this name, letter for letter; "" where there is none."""
+        path = self._by_name.get(_key(name[name.rfind("/") + 1 :]))
+        if isinstance(path, str) and f"/{path}".endswith(f"/{name}"):
+            self._start = path[: len(path) - len(name)]
+            return path
+        return ""
+
     def exactly(self, folder: str, stem: str) -> list[str]:
         """All pictures of one folder with this stem, any extension, any case."""
         return [path for path in self._by_stem.get(_key(stem), ()) if folder_of(path) == folder]
+
+    def adopt(self, paths: Iterable[str]) -> None:
+        """Lists pictures that a reader unpacked from a file of the data set (`../..` to where they are). No name finds
+        them."""
+        _ = self._by_stem  # made before they are there
+        self.paths = [*self.paths, *paths]
 
     def in_folders(self, folders: set[str]) -> list[str]:
         """All pictures that lie directly in one of the folders."""
@@ -143,6 +179,17 @@ class Pictures:
         return ranked[0][1]
 
 
+def _grouped(names: list[str], paths: list[str]) -> dict[str, str | list[str]]:
+    found: dict[str, str | list[str]] = {}
+    for name, path in zip(names, paths, strict=True):
+        known = found.setdefault(name, path)
+        if isinstance(known, list):
+            known.append(path)
+        elif known is not path:
+            found[name] = [known, path]
+    return found
+
+
 def is_picture(name: str) -> bool:
     """By its extension."""
     dot = name.rfind(".")
@@ -158,7 +205,7 @@ def safe_parts(name: str) -> tuple[str, ...] | Problem:
         return Problem(MISSING_PICTURE, "the annotation names no picture")
     if len(text) > _LONGEST_NAME:
         reason = f"has {len(text)} characters"
-    elif any(ord(c) < 32 or ord(c) == 127 for c in text):
+    elif _CONTROL.search(text):
         reason = "holds control characters"
     elif text.startswith("/"):
         reason = "is absolute"

@@ -22,6 +22,14 @@ UNREADABLE_PICTURE = "unreadable-picture"
 NO_CLASS = "no-class"
 SEVERAL_OBJECTS = "several-objects"
 CLIPPED_BOX = "clipped-box"
+NO_HEADER = "no-header"
+NO_NAMES = "no-names"
+UNUSED_PARENT = "unused-parent"
+BOX_ORDER = "box-order"
+REPEATED_ID = "repeated-id"
+MISSING_ID = "missing-id"
+INCLUSIVE_BOXES = "inclusive-boxes"
+ONE_BASED_BOXES = "one-based-boxes"
 
 _NAN = float("nan")
 #: The box of an object that has a problem anyway.
@@ -49,7 +57,8 @@ class Skipped(NamedTuple):
         """One line: where it is written, which picture, why; nothing twice."""
         name = PurePath(self.path).name
         named = name in self.where or name in self.reason
-        return ": ".join(part for part in (self.where, "" if named else name, self.reason) if part)
+        # names may hold anything, line breaks included
+        return clean_label(": ".join(part for part in (self.where, "" if named else name, self.reason) if part))
 
 
 @dataclass(slots=True)
@@ -116,6 +125,8 @@ class Reading:
 
     `class_order` fixes the order of the classes where the layout has one (empty: sorted); classes of it that no
     object uses are dropped. `list_unlabelled` asks for the other pictures of the same folders as unlabelled samples.
+    `remarks` are for the doctor alone: what is odd about the files although everything could be read; their codes are
+    rows of `onebox.doctor.findings.CODES`, their `path` is the picture, or whatever else they are about.
     """
 
     pictures: list[RawPicture] = field(default_factory=list[RawPicture])
@@ -123,6 +134,7 @@ class Reading:
     notes: list[str] = field(default_factory=list[str])
     skipped: list[Skipped] = field(default_factory=list[Skipped])
     list_unlabelled: bool = True
+    remarks: list[Skipped] = field(default_factory=list[Skipped])
 
 
 def to_number(value: object) -> float:
@@ -150,25 +162,37 @@ def raw_object(label: object, values: Sequence[object], where: str, *, order: st
     """An object from four values as written, any type. `order` is "xyxy" (corners), "xywh" (top left corner and size)
     or "cxcywh" (centre and size). Values that are no finite numbers become a `bad-box` problem."""
     name = clean_label(label)
-    numbers = [to_number(value) for value in values]
-    if len(numbers) != 4 or not all(math.isfinite(n) for n in numbers):
+    box = corners_of(values, order)
+    if box is None:
         shown = ", ".join(_shorten(value) for value in values) or "nothing"
         return RawObject(name, NO_BOX, where, Problem(BAD_BOX, f"the box is not four finite numbers: {shown}"))
-    a, b, c, d = numbers
+    return RawObject(name, box, where, None if name else Problem(NO_CLASS, "an object without a class"))
+
+
+def corners_of(values: Sequence[object], order: str = "xyxy") -> tuple[float, float, float, float] | None:
+    """(x_min, y_min, x_max, y_max) from four values as written, in the orders of `raw_object`; None where they are not
+    four finite numbers."""
+    if len(values) != 4:
+        return None
+    a, b, c, d = values
+    if not (type(a) is float and type(b) is float and type(c) is float and type(d) is float):
+        a, b, c, d = map(to_number, values)
+    # not finite where one of them is not, or where they are so large that it takes a closer look
+    if not math.isfinite(a + b + c + d) and not all(map(math.isfinite, (a, b, c, d))):
+        return None
     if order == "xywh":
-        box = (a, b, a + c, b + d)
-    elif order == "cxcywh":
-        box = (a - c / 2, b - d / 2, a + c / 2, b + d / 2)
-    else:
-        box = (a, b, c, d)
-    problem = None if name else Problem(NO_CLASS, "an object without a class")
-    return RawObject(name, box, where, problem)
+        return (a, b, a + c, b + d)
+    if order == "cxcywh":
+        return (a - c / 2, b - d / 2, a + c / 2, b + d / 2)
+    return (a, b, c, d)
 
 
 def clean_label(label: object) -> str:
     """A class name fit to be printed: one line, no control characters, no lone surrogates. "" where there is none."""
     if label is None:
         return ""
+    if isinstance(label, str) and label.isalnum():
+        return label  # nothing to clean in most of them
     text = _WHITE_OR_CONTROL.sub(" ", str(label)).strip()
     return text.encode("utf-8", "replace").decode("utf-8")
 

@@ -8,22 +8,26 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from onebox.errors import AnnotationError
+from onebox.formats.class_list import order_classes
 from onebox.formats.pictures import Pictures, is_picture
 from onebox.formats.records import (
     DEFAULT_OPTIONS,
+    NO_HEADER,
     Problem,
     RawObject,
     RawPicture,
     Reading,
     ReadOptions,
+    Skipped,
     raw_object,
     to_number,
 )
+from onebox.formats.spreadsheet import MARK, plain_cell
 from onebox.formats.tree import (
     Tree,
     decode,
@@ -88,7 +92,7 @@ class _Columns(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class Shape:
     """How a file is to be read: its delimiter, header (empty: none) and columns."""
 
     delimiter: str
@@ -99,12 +103,12 @@ class _Shape:
 def detect(tree: Tree) -> list[str]:
     """The tables with a picture and a box column at the shallowest level that has any. Those named after parts win;
     otherwise those of like columns are read together."""
-    tables: dict[str, _Shape] = {}
+    tables: dict[str, Shape] = {}
     for relative in sorted(tree.with_suffix(".csv", ".tsv"), key=lambda f: (depth_of(f), f)):
         if tables and depth_of(relative) > depth_of(next(iter(tables))):
             break
         try:
-            shape = _shape(decode(read_bytes(tree, relative, _SNIFFED_BYTES))[0])
+            shape = shape_of(decode(read_bytes(tree, relative, _SNIFFED_BYTES))[0])
         except AnnotationError:
             continue
         if shape is not None:
@@ -130,6 +134,7 @@ def read(tree: Tree, files: list[str], pictures: Pictures, _: ReadOptions = DEFA
             reading.notes.append(f"tables not read: {enumerate_some(others)} (give one as DATA to read it)")
     for relative in files:
         _read_one(tree, relative, pictures, reading)
+    order_classes(tree, reading)
     return reading
 
 
@@ -138,21 +143,26 @@ def _read_one(tree: Tree, relative: str, pictures: Pictures, reading: Reading) -
     text, encoding = decode(read_bytes(tree, relative))
     if encoding:
         reading.notes.append(f"{relative} is not UTF-8, read as {encoding}")
-    shape = _shape(text)
+    shape = shape_of(text)
     if shape is None or shape.columns.label is None:
         raise _no_columns(text, path, shape)
     columns, label_column = shape.columns, shape.columns.label
-    rows = list(_rows(text, shape, path))
-    is_01 = _is_01([row for _, row in rows], columns)
+    if not shape.header:
+        order = "file, box, class" if columns.box[0] < label_column else "file, class, box"
+        reading.remarks.append(Skipped(path, f"{path}:1", f"no header: read as {order}", NO_HEADER))
+    rows = list(rows_of(text, shape, path))
+    ours = MARK in shape.header
+    is_01 = not ours and are_fractions([_cell(row, i) for i in columns.box] for _, row in rows)
     if is_01:
         reading.notes.append(f"{relative}: boxes are fractions of the picture (all within 0-1)")
     folder, file_split, stem = folder_of(relative), split_of_file(relative), stem_of(relative)
     records: dict[tuple[str, str | None, str], RawPicture] = {}
     for line, row in rows:
         where = f"{path}:{line}"
-        name = _cell(row, columns.file)
+        name, label = _cell(row, columns.file), _cell(row, label_column)
+        if ours:
+            name, label = plain_cell(name), plain_cell(label)
         split = split_word(_cell(row, columns.split)) if columns.split is not None else file_split
-        label = _cell(row, label_column)
         values = [_cell(row, i) for i in columns.box]
         # the class belongs to the key: the same name in two class folders is two pictures
         key = (name, split, label)
@@ -174,7 +184,7 @@ def _object(label: str, values: list[str], where: str, order: str) -> RawObject:
     return raw_object(label, [v.replace(",", ".") if v.count(",") == 1 else v for v in values], where, order=order)
 
 
-def _no_columns(text: str, path: str, shape: _Shape | None) -> AnnotationError:
+def _no_columns(text: str, path: str, shape: Shape | None) -> AnnotationError:
     first = next(iter(text.splitlines()), "")
     header = shape.header if shape else tuple(c.strip() for c in next(csv.reader([first], delimiter=_delimiter(text))))
     seen = enumerate_some([c[:30] for c in header], 12) or "none"
@@ -186,7 +196,7 @@ def _no_columns(text: str, path: str, shape: _Shape | None) -> AnnotationError:
     )
 
 
-def _shape(text: str) -> _Shape | None:
+def shape_of(text: str) -> Shape | None:
     """How to read this table, from its first rows; None where there is no picture or no box in it."""
     delimiter = _delimiter(text)
     try:
@@ -197,9 +207,9 @@ def _shape(text: str) -> _Shape | None:
         return None
     columns = _named_columns(first)
     if columns is not None:
-        return _Shape(delimiter, tuple(first), columns)
+        return Shape(delimiter, tuple(first), columns)
     columns = _columns_by_content(first)
-    return _Shape(delimiter, (), columns) if columns else None
+    return Shape(delimiter, (), columns) if columns else None
 
 
 def _named_columns(header: list[str]) -> _Columns | None:
@@ -260,7 +270,7 @@ def _reader(text: str, delimiter: str) -> _csv.Reader:
     return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
 
 
-def _rows(text: str, shape: _Shape, path: str) -> Iterator[tuple[int, list[str]]]:
+def rows_of(text: str, shape: Shape, path: str) -> Iterator[tuple[int, list[str]]]:
     """(line, row) below the header, blank rows left out. Raises AnnotationError where the csv module gives up."""
     reader = _reader(text, shape.delimiter)
     header_pending = bool(shape.header)
@@ -282,12 +292,12 @@ def _rows(text: str, shape: _Shape, path: str) -> Iterator[tuple[int, list[str]]
         yield line, row
 
 
-def _is_01(rows: list[list[str]], columns: _Columns) -> bool:
-    """Whether the table's boxes are fractions: nearly every row within 0-1.5, and something behind a decimal point."""
+def are_fractions(boxes: Iterable[list[str]]) -> bool:
+    """Whether a table's boxes are fractions: nearly every row within 0-1.5, and something behind a decimal point."""
     within = numeric = 0
     fractional = False
-    for row in rows:
-        numbers = [to_number(_cell(row, i).replace(",", ".")) for i in columns.box]
+    for box in boxes:
+        numbers = [to_number(value.replace(",", ".")) for value in box]
         if not all(abs(n) < float("inf") for n in numbers):
             continue
         numeric += 1

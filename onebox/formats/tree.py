@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import PurePosixPath
+from typing import TextIO
 
 from onebox.errors import AnnotationError, DataError
 
@@ -36,7 +39,7 @@ _PART_FOLDER = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tree:
     """The files of one data set. `root` as the user gave it; `files` relative to it, sorted; `only` the one annotation
     file (relative) where the user gave a file; `links_out` how many links lead out of the root and were passed over.
@@ -62,13 +65,32 @@ class Tree:
 
     def path(self, relative: str) -> str:
         """The path to open or to show for a relative one."""
-        return os.path.normpath(os.path.join(self.root, relative))  # noqa: PTH118 - root may be "" or hold odd bytes
+        if not relative or relative.startswith(".."):  # the root itself, or something beside it
+            return os.path.normpath(os.path.join(self.root, relative))  # noqa: PTH118 - root may hold odd bytes
+        return self._prefix + relative
 
     def with_suffix(self, *suffixes: str) -> list[str]:
-        """Relative paths that end in one of the (lower-case) suffixes; only `only`, where there is one."""
-        if self.only is not None:
-            return [self.only]
-        return [f for f in self.files if f.lower().endswith(suffixes)]
+        """Relative paths that end in one of the (lower-case) suffixes, sorted; only `only`, where there is one."""
+        return [self.only] if self.only is not None else self.ending(*suffixes)
+
+    def ending(self, *suffixes: str) -> list[str]:
+        """The same, whether or not one annotation file was given. Cheap among a million pictures: it looks only at
+        files of the same extension, so give every suffix with its dot."""
+        extensions = {suffix[suffix.rfind(".") :] for suffix in suffixes}
+        lists = [listed for extension, listed in self._by_extension.items() if extension.lower() in extensions]
+        return sorted(f for listed in lists for f in listed if f.lower().endswith(suffixes))
+
+    @cached_property
+    def _by_extension(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for relative in self.files:
+            found.setdefault(relative[relative.rfind(".") :], []).append(relative)
+        return found
+
+    @cached_property
+    def _prefix(self) -> str:
+        root = os.path.normpath(self.root or ".")
+        return "" if root == "." else root if root.endswith(os.sep) else root + os.sep
 
 
 def scan(root: str, *, only: str | None = None) -> Tree:
@@ -86,23 +108,25 @@ def scan(root: str, *, only: str | None = None) -> Tree:
                 reason = error.strerror or "unreadable"
                 raise DataError(f"cannot list this folder ({reason})", where=root) from None
             continue
+        start = f"{folder}/" if folder else ""
+        here: list[str] = []
         for entry in entries:
             name = entry.name
-            if name.startswith(".") or name in _PASSED_OVER:
+            if name[0] == "." or name in _PASSED_OVER:
                 continue
-            relative = f"{folder}/{name}" if folder else name
-            if entry.is_symlink():
+            if entry.is_file(follow_symlinks=False):
+                here.append(start + name)
+            elif entry.is_symlink():
                 target = os.path.realpath(entry.path)
                 if target != real_root and not target.startswith(real_root.rstrip(os.sep) + os.sep):
                     links_out += 1
-                elif entry.is_file():
-                    found.append(relative)
+                elif os.path.isfile(target):  # noqa: PTH113 - entry.is_file() raises where links go round in a ring
+                    here.append(start + name)
                 # a link to a folder inside is left alone: what it shows is listed at its real place already
-            elif entry.is_dir(follow_symlinks=False):
-                if depth < _MAX_DEPTH:
-                    stack.append((relative, depth + 1))
-            elif entry.is_file(follow_symlinks=False):
-                found.append(relative)
+            elif entry.is_dir(follow_symlinks=False) and depth < _MAX_DEPTH:
+                stack.append((start + name, depth + 1))
+        here.sort()  # sorted stretches make the last sort cheap
+        found += here
     return Tree(root, tuple(sorted(found)), only, links_out)
 
 
@@ -115,6 +139,18 @@ def read_bytes(tree: Tree, relative: str, limit: int = -1) -> bytes:
     except OSError as error:
         reason = error.strerror or "unreadable"
         raise AnnotationError(f"cannot read this file ({reason})", where=path) from None
+
+
+@contextmanager
+def open_text(tree: Tree, relative: str) -> Generator[TextIO, None, None]:
+    """A listed text file, UTF-8, to be read line by line: for tables too large to be held. Line ends are left to the
+    csv module. Raises AnnotationError where it cannot be read."""
+    path = tree.path(relative)
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:  # noqa: PTH123
+            yield file
+    except OSError as error:
+        raise AnnotationError(f"cannot read this file ({error.strerror or 'unreadable'})", where=path) from None
 
 
 def decode(raw: bytes) -> tuple[str, str | None]:
@@ -147,6 +183,7 @@ def split_word(word: str) -> str | None:
     return _PART_WORDS.get(word.strip().lower())
 
 
+@lru_cache(maxsize=4096)
 def split_of_folder(folder: str) -> str | None:
     """What the folder names say, the deepest first: train, valid/images, test_labels, train2017. "test tube" is a
     class, not a part: only whole names with the usual decorations count."""

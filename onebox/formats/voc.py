@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from onebox.formats.class_list import order_classes
 from onebox.formats.pictures import Pictures
 from onebox.formats.records import (
     DEFAULT_OPTIONS,
@@ -46,7 +47,7 @@ def read(tree: Tree, files: list[str], pictures: Pictures, _: ReadOptions = DEFA
     for relative in sorted(files, key=lambda f: (depth_of(f), f)):
         path = tree.path(relative)
         raw = read_bytes(tree, relative)
-        parsed = _parse(raw, path)
+        parsed = parse_voc(raw, path)
         if isinstance(parsed, Skipped):
             reading.skipped.append(parsed)
         elif parsed is None:
@@ -57,10 +58,11 @@ def read(tree: Tree, files: list[str], pictures: Pictures, _: ReadOptions = DEFA
         reading.notes.append(f"{others} XML files are no VOC annotations and were passed over")
     if lists:
         reading.notes.append("parts read from ImageSets/Main")
+    order_classes(tree, reading)
     return reading
 
 
-def _record(relative: str, parsed: _Handler, lists: dict[str, dict[str, str]], pictures: Pictures) -> RawPicture:
+def _record(relative: str, parsed: VocXml, lists: dict[str, dict[str, str]], pictures: Pictures) -> RawPicture:
     filename, objects = parsed.filename, parsed.objects
     folder, stem = folder_of(relative), stem_of(relative)
     split = split_of_folder(folder)
@@ -79,16 +81,16 @@ def _record(relative: str, parsed: _Handler, lists: dict[str, dict[str, str]], p
     return record
 
 
-def _parse(raw: bytes, path: str) -> _Handler | Skipped | None:
+def parse_voc(raw: bytes, path: str) -> VocXml | Skipped | None:
     """What one XML says; Skipped where it is damaged; None where it is another kind of XML."""
-    handler = _Handler(path)
+    handler = VocXml(path)
     damage = handler.parse(raw)
     return damage or (handler if handler.is_annotation else None)
 
 
-class _Handler(XmlHandler):
-    """Collects objects with the line of their opening tag. `<part>` inside an object has its own name and box, which
-    are not the object's: only the exact paths count."""
+class VocXml(XmlHandler):
+    """One annotation. Collects objects with the line of their opening tag. `<part>` inside an object has its own name
+    and box, which are not the object's: only the exact paths count."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)

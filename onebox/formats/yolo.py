@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, cast
 
 from onebox.errors import AnnotationError
@@ -18,12 +19,14 @@ from onebox.formats.records import (
     DEFAULT_OPTIONS,
     MISSING_PICTURE,
     NO_BOX,
+    NO_NAMES,
     UNREADABLE_ANNOTATION,
     Problem,
     RawObject,
     RawPicture,
     Reading,
     ReadOptions,
+    Skipped,
     clean_label,
     raw_object,
     to_number,
@@ -285,6 +288,8 @@ def _name_classes(reading: Reading, known: dict[str, _Names], ids: set[int], cla
         return
     reading.class_order = tuple(texts)
     reading.notes.append("no data.yaml, classes.txt or obj.names: classes are called by their ids")
+    reason = "no data.yaml, classes.txt or obj.names names the class ids"
+    reading.remarks.append(Skipped("", reading.pictures[0].where if reading.pictures else "", reason, NO_NAMES))
 
 
 def _label_files(tree: Tree) -> list[str]:
@@ -297,25 +302,33 @@ def _label_files(tree: Tree) -> list[str]:
         if _in_labels(folder) or not _NO_LABELS_ELSEWHERE.fullmatch(name):
             by_folder.setdefault(folder, []).append(relative)
     found: list[str] = []
+    empty: list[str] = []
     for folder in sorted(by_folder):
         named = _in_labels(folder)
-        if any(_reads_as_labels(tree, relative, named) for relative in by_folder[folder][:_SNIFFED_FILES]):
+        looks = (_reads_as_labels(tree, relative, named) for relative in by_folder[folder])
+        first = list(islice((look for look in looks if look is not None), _SNIFFED_FILES))
+        if any(first):
             found.extend(by_folder[folder])
-    return found
+        elif named and not first:
+            empty.extend(by_folder[folder])
+    # a part may hold nothing but pictures without an object
+    return [*found, *empty] if found else []
 
 
 def _in_labels(folder: str) -> bool:
     return "labels" in folder.lower().split("/")
 
 
-def _reads_as_labels(tree: Tree, relative: str, named: bool) -> bool:
-    """Whether the first line is a class id and four or more fractions. In a folder named `labels`, an id and four
-    numbers of any size are enough (so that pixels there are told, not overlooked)."""
+def _reads_as_labels(tree: Tree, relative: str, named: bool) -> bool | None:
+    """Whether the first line is a class id and four or more fractions; None for an empty file. In a folder named
+    `labels`, an id and four numbers of any size are enough (so that pixels there are told, not overlooked)."""
     try:
         head = decode(read_bytes(tree, relative, _SNIFFED_BYTES))[0]
     except AnnotationError:
         return False
     words = next((line.split() for line in head.splitlines() if line.strip()), [])
+    if not words:
+        return None
     numbers = [to_number(word) for word in words]
     if len(words) < 5 or not numbers[0].is_integer() or any(n != n for n in numbers):
         return False

@@ -4,8 +4,6 @@ data URIs with their captions. Opens the pictures again to draw on them; one tha
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -14,6 +12,7 @@ from onebox.draw import draw_thumbnail
 from onebox.errors import PictureError
 from onebox.evaluation import Record
 from onebox.images import open_image
+from onebox.pages import data_uri
 from onebox.types import Box, ImageSize
 
 #: Longer side of a thumbnail in pixels, and pictures per group. 24 of them weigh about 0.5 MB in the page.
@@ -73,9 +72,7 @@ def _thumb(record: Record) -> Thumb:
         problem = error.what
     else:
         small = draw_thumbnail(image, _in(answer.box, size), px=THUMB_PX, size=size, truth=_in(record.box, size))
-        sink = io.BytesIO()
-        small.save(sink, "JPEG", quality=82, optimize=True)
-        uri = "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode("ascii")
+        uri = data_uri(small)
         width, height = small.size
     return Thumb(
         uri=uri,

@@ -5,26 +5,22 @@ loads nothing. Every word that may come from a user passes Jinja's escaping; onl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onebox._version import __version__
 from onebox.boxes import iou, to_pixels
-from onebox.errors import MissingExtraError
 from onebox.evaluation import Evaluation, Record
-from onebox.files import write_atomic
 from onebox.metrics import Metrics
+from onebox.pages import render_page, write_page
 from onebox.report.facts import RunFacts
 from onebox.report.gallery import galleries
 from onebox.report.plots import Plot, iou_histogram, learning_curves, success_curve
 
-# What keeps any page below 5 MB: rows of a list, classes of a confusion matrix, letters of one value.
+# What keeps any page below 5 MB, with the letters of one value: rows of a list, classes of a confusion matrix.
 _MOST_ROWS = 300
 _MOST_CONFUSED = 20
-_MOST_LETTERS = 400
 
 
 def write_report(
@@ -33,36 +29,20 @@ def write_report(
     """Writes the page to `path`, whole or not at all; a page already there is replaced.
 
     `history`: one mapping per epoch (see `plots.learning_curves`), empty for a bare evaluation; `evaluation` None for
-    a run that could not be judged. Raises MissingExtraError without jinja2 or matplotlib, RunFolderError where the
-    file cannot be written.
+    a run that could not be judged. Raises MissingExtraError without matplotlib, RunFolderError where the file cannot
+    be written.
     """
-    page = render_report(title=title, run=run, history=history, evaluation=evaluation)
-    # A lone half of a surrogate pair (odd file names on POSIX) has no UTF-8; it becomes "?".
-    write_atomic(Path(path), page.encode("utf-8", "replace"))
+    write_page(path, render_report(title=title, run=run, history=history, evaluation=evaluation))
 
 
 def render_report(
     *, title: str, run: RunFacts, history: Sequence[Mapping[str, Any]], evaluation: Evaluation | None
 ) -> str:
     """The page as text; arguments as in `write_report`."""
-    try:
-        from jinja2 import Environment, StrictUndefined
-        from markupsafe import Markup
-    except ImportError:
-        raise MissingExtraError(
-            "the report needs jinja2, which is not installed", fix='Install it: pip install "onebox[train]"'
-        ) from None
-    house = files("onebox.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["figure"] = _figure
-    environment.filters["percent"] = _percent
-    environment.filters["cut"] = _cut
-    template = environment.from_string((house / "page.html").read_text(encoding="utf-8"))
-    return template.render(
+    return render_page(
+        "report",
+        "page.html",
         title=title,
-        css=Markup((house / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
-        trusted=Markup,
-        version=__version__,
         run=run,
         took=_duration(run.seconds),
         curves=learning_curves(history),
@@ -158,19 +138,6 @@ def _worst_first(figures: Mapping[str, Any]) -> tuple[float, float]:
     if not figures["n"]:
         return (2.0, 0.0)
     return (figures["joint_50"], figures["mean_iou"])
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def _cut(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= _MOST_LETTERS else text[:_MOST_LETTERS] + " ..."
 
 
 def _duration(seconds: float | None) -> str:

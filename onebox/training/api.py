@@ -24,6 +24,7 @@ from onebox.evaluation import judge
 from onebox.manifest import Manifest
 from onebox.metrics import Metrics, learn_baseline
 from onebox.runtime import OnnxLocalizer
+from onebox.splitting import read_fractions
 from onebox.training import run_folder
 from onebox.training.balance import BoxWeight
 from onebox.training.cache import Cache, build_cache
@@ -31,6 +32,7 @@ from onebox.training.checkpoint import Weights, copy_weights, load_state, save_b
 from onebox.training.config import PLAIN_TRUNK, TrainConfig, make_config
 from onebox.training.distributed import use_global_batch_norm
 from onebox.training.export import export_onnx
+from onebox.training.leaks import hold_out, refuse_leaks
 from onebox.training.loop import EpochRow, Progress, Session, make_optimizer, train_epochs
 from onebox.training.model import build_network
 from onebox.training.reporter import Reporter, Silent, Terminal
@@ -39,6 +41,8 @@ from onebox.training.story import write_training_report
 HELD_OUT = 0.2
 #: A pretrained trunk learns at this share of the heads' rate. A first choice, not tuned.
 PRETRAINED_TRUNK_SHARE = 0.25
+#: And needs less augmentation than one that starts from nothing (docs/log.md, 2026-11-22).
+PRETRAINED_AUGMENT = 0.5
 #: With --minutes alone the clock ends the run, or this many epochs.
 MINUTES_EPOCHS = 200
 #: What remains to be done within --minutes after the last step: export, replay, evaluation, report.
@@ -66,15 +70,19 @@ def train(
     config: TrainConfig | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    split: float = 1 - HELD_OUT,
+    allow_leak: bool = False,
     reporter: Reporter | None = None,
     command: str = "",
     **settings: Any,
 ) -> Run:
     """Trains on `data`, validates on `val`, leaves a run folder at `out`.
 
-    Without `val` a fifth of `data` is held out for early stopping; an empty `val` trains on everything and keeps the
-    last weights. Settings are a `TrainConfig`, or its fields as keywords. `resume` continues a stopped run bit for bit;
-    `overwrite` replaces one. `reporter` is told what happens (default: the terminal); `command` goes into the report.
+    Without `val` all but the share `split` of `data` is held out for early stopping, copies and siblings of one photo
+    on one side; an empty `val` trains on everything and keeps the last weights. Where pictures of `val` are copies of
+    training pictures the training does not start, unless `allow_leak`. Settings are a `TrainConfig`, or its fields as
+    keywords. `resume` continues a stopped run bit for bit; `overwrite` replaces one. `reporter` is told what happens
+    (default: the terminal); `command` goes into the report.
     Raises OneboxError: TrainingError, ConfigError, WeightsError, RunFolderError, ExportError.
     """
     if config is not None and settings:
@@ -82,8 +90,8 @@ def train(
     config = config or make_config(**settings)
     with _processor_set_up(config):
         return _train(
-            data, val, folder=Path(out), config=config, resume=resume, overwrite=overwrite, reporter=reporter,
-            command=command,
+            data, val, folder=Path(out), config=config, resume=resume, overwrite=overwrite, split=split,
+            allow_leak=allow_leak, reporter=reporter, command=command,
         )  # fmt: skip
 
 
@@ -95,6 +103,8 @@ def _train(
     config: TrainConfig,
     resume: bool,
     overwrite: bool,
+    split: float,
+    allow_leak: bool,
     reporter: Reporter | None,
     command: str,
 ) -> Run:
@@ -105,20 +115,23 @@ def _train(
     reporter = (reporter or Terminal()) if main else Silent()
     if main:
         run_folder.check_folder(folder, resume=resume, overwrite=overwrite)
-    if val is None:
-        data, val = hold_out(data, config.seed)
-        reporter.say(f"Held out {len(val)} of {len(data) + len(val)} pictures for early stopping (a fifth).")
     class_names = _check_classes(data, val)
-    config = _resolve(config, len(data.labelled))
+    # what can be wrong with settings and weights is said before the pictures are decoded
+    share = read_fractions(split)[0] if val is None else 1.0
+    config = _resolve(config, round(share * len(data.labelled)))
     session = _start_session(config, class_names, accelerator)
     session.started = started
+    with reporter.bar("reading pictures") as bar:
+        train_cache = build_cache(data, class_names, config.imgsz, progress=bar)
+    if val is None:
+        data, val, train_cache, val_cache = hold_out(data, train_cache, split, config.seed)
+        reporter.say(f"Held out {len(val)} of {len(data) + len(val)} pictures for early stopping.")
+    else:
+        val_cache = build_cache(val, class_names, config.imgsz) if len(val.labelled) else None
+        refuse_leaks(data, val, train_cache, None if allow_leak else val_cache)
     fingerprints = {"data": data.fingerprint(), "val": val.fingerprint()}
     if main and resume:
         run_folder.check_same_run(folder, config, fingerprints)
-
-    with reporter.bar("reading pictures") as bar:
-        train_cache = build_cache(data, class_names, config.imgsz, progress=bar)
-    val_cache = build_cache(val, class_names, config.imgsz) if len(val.labelled) else None
     skipped = [*data.skipped, *train_cache.skipped, *(val_cache.skipped if val_cache else ())]
     for one in skipped:
         reporter.say(f"skipped: {one}")
@@ -154,12 +167,6 @@ def _train(
         )
     accelerator.wait_for_everyone()
     return Run(folder, model, tuple(history), metrics)
-
-
-def hold_out(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
-    """A fifth of the labelled pictures for validation, stratified by class; at least one is left to train on."""
-    train_part, val_part = data.split(1 - HELD_OUT, seed=seed)
-    return (train_part, val_part) if len(train_part.labelled) else (data, data.subset([]))
 
 
 def default_epochs(pictures: int) -> int:
@@ -211,19 +218,23 @@ def _resolve(config: TrainConfig, pictures: int) -> TrainConfig:
     epochs, trunk_lr = config.epochs, config.trunk_lr
     if epochs is None:
         epochs = default_epochs(pictures) if config.minutes is None else MINUTES_EPOCHS
+    from_nothing = plain_trunk or config.weights == "none"
     if trunk_lr is None:
-        trunk_lr = 1.0 if plain_trunk or config.weights == "none" else PRETRAINED_TRUNK_SHARE
+        trunk_lr = 1.0 if from_nothing else PRETRAINED_TRUNK_SHARE
+    augment = config.augment
+    if augment is None:
+        augment = 1.0 if from_nothing else PRETRAINED_AUGMENT
     weights = "none" if plain_trunk and config.weights == "pretrained" else config.weights
-    return replace(config, epochs=epochs, trunk_lr=trunk_lr, weights=weights)
+    return replace(config, epochs=epochs, trunk_lr=trunk_lr, augment=augment, weights=weights)
 
 
-def _check_classes(data: Dataset, val: Dataset) -> tuple[str, ...]:
+def _check_classes(data: Dataset, val: Dataset | None) -> tuple[str, ...]:
     """The classes to learn: those with training pictures, in the data set's order."""
     counts = data.labelled.counts()
     class_names = tuple(name for name in data.class_names if counts.get(name))
     if not class_names:
         raise TrainingError("no labelled picture to train on", fix="`onebox check` says what is wrong with the data.")
-    for sample in val.labelled:
+    for sample in val.labelled if val is not None else ():
         if sample.label not in class_names:
             raise TrainingError(
                 f"class {sample.label!r} is in the validation pictures only",

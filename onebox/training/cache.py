@@ -34,6 +34,21 @@ class Cache:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def copied(self, rows: npt.NDArray[np.int64]) -> Cache:
+        """Some rows, in memory of their own; without what could not be read."""
+        return self._rows(self.pictures[rows], rows, ())
+
+    def compacted(self, rows: npt.NDArray[np.int64]) -> Cache:
+        """Some rows (ascending), moved to the front of the memory of this cache, which is used up: a second copy of all
+        pictures might not fit."""
+        for to, row in enumerate(rows):
+            self.pictures[to] = self.pictures[row]
+        return self._rows(self.pictures[: len(rows)], rows, self.skipped)
+
+    def _rows(self, pictures: Pixels, rows: npt.NDArray[np.int64], skipped: tuple[Skipped, ...]) -> Cache:
+        samples = tuple(self.samples[i] for i in rows)
+        return Cache(pictures, self.labels[rows], self.boxes_01[rows], self.sizes[rows], samples, skipped)
+
 
 def build_cache(
     data: Dataset, class_names: tuple[str, ...], imgsz: int, *, progress: Callable[[int, int], None] | None = None
