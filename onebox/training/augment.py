@@ -87,7 +87,8 @@ def _colour(u: Tensor, strength: float) -> Tensor:
     r = strength * (2 * u - 1)
     gain = (1 + CONTRAST * r[:, 0]).view(-1, 1, 1)
     shift = (127.5 * BRIGHTNESS * r[:, 1]).view(-1, 1, 1)
-    saturation = torch.where(u[:, 2] < GREY * strength, torch.zeros_like(u[:, 2]), 1 + SATURATION * r[:, 3]).view(-1, 1, 1)
+    grey = u[:, 2] < GREY * strength
+    saturation = torch.where(grey, torch.zeros_like(u[:, 2]), 1 + SATURATION * r[:, 3]).view(-1, 1, 1)
     luma = torch.tensor([0.299, 0.587, 0.114]).expand(3, 3)
     matrix = saturation * torch.eye(3) + (1 - saturation) * luma
     matrix = gain * (1 + TINT * r[:, 4:7]).unsqueeze(2) * matrix
