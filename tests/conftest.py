@@ -8,8 +8,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.small_runs import TINY, coloured_set
+
+# a machine that is busy with something else is no failure
+settings.register_profile("onebox", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("onebox")
 
 # read once, when torch loads its OpenMP library: waiting threads must not eat the cores of others
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")

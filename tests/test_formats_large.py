@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.loading import make_coco, make_pictures, own_strings
@@ -51,6 +51,7 @@ documents = st.dictionaries(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents, st.sampled_from([None, 0, 2]), st.sampled_from([(",", ":"), (", ", ": "), (" ,\r\n", "\t:\n ")]))
 def test_pieces_make_the_whole(document: dict[str, Any], indent: int | None, marks: tuple[str, str]) -> None:
     content = json.dumps(document, indent=indent, separators=marks)
@@ -66,7 +67,7 @@ def test_pieces_make_the_whole(document: dict[str, Any], indent: int | None, mar
     assert lines == sorted(lines) or list(document) != sorted(document)
 
 
-@settings(max_examples=600)
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents, st.data())
 def test_damaged_texts_are_refused_by_both_or_by_none(document: dict[str, Any], data: st.DataObject) -> None:
     content = json.dumps(document, indent=1)
@@ -106,7 +107,7 @@ words = st.sampled_from(["a", "b", "A", "images", "train", "val", "cat", "x.jpg"
 names = st.lists(words, min_size=1, max_size=3).map("/".join)
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(
     st.lists(names, min_size=1, max_size=8, unique=True),
     st.lists(

@@ -77,6 +77,7 @@ def assemble(reading: Reading, pictures: Pictures, *, multiple: Multiple) -> Ass
 def _merge(records: list[RawPicture], out: Assembled) -> dict[str, RawPicture]:
     """One record per picture. Records without a picture go to `skipped`."""
     merged: dict[str, RawPicture] = {}
+    described_twice: set[str] = set()
     twice = in_parts = 0
     for record in records:
         if record.path is None:
@@ -87,6 +88,7 @@ def _merge(records: list[RawPicture], out: Assembled) -> dict[str, RawPicture]:
         if known is None:
             merged[record.path] = record
             continue
+        described_twice.add(record.path)
         if known.is_01 != record.is_01:
             reason = f"also described in {known.where}, there in {'fractions' if known.is_01 else 'pixels'}"
             known.problem = known.problem or Problem(BAD_BOX, reason)
@@ -97,10 +99,12 @@ def _merge(records: list[RawPicture], out: Assembled) -> dict[str, RawPicture]:
                 known.split = record.split
         known.problem = known.problem or record.problem
         known.objects.extend(record.objects)
+    for path in described_twice:  # within one record they stand in the order of the file already
+        merged[path].objects.sort(key=_place)
     for record in merged.values():
         if len(record.objects) > 1:
             unique: dict[tuple[object, ...], RawObject] = {}
-            for raw in sorted(record.objects, key=_place):
+            for raw in record.objects:
                 unique.setdefault((raw.label, raw.box, raw.problem), raw)
             twice += len(record.objects) - len(unique)
             record.objects = list(unique.values())
