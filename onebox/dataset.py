@@ -198,7 +198,7 @@ def _load(
 @contextmanager
 def _without_collection() -> Generator[None]:
     """Loading makes no reference cycles but millions of records, which the cycle collector would walk through time and
-    again: half of the time a large file takes."""
+    again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
