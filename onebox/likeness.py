@@ -45,7 +45,7 @@ _LEAST_TELLING = 3
 #: RGB to luma, Cb and Cr (ITU-R BT.601), without offset.
 _YCBCR = np.array([[0.299, -0.168736, 0.5], [0.587, -0.331264, -0.418688], [0.114, 0.5, -0.081312]], dtype=np.float32)
 _BATCH = 256
-_ROWS, _COLUMNS = 512, 4096
+_ROWS, _COLUMNS = 512, 1024
 
 
 class Signature(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 
 from onebox.dataset import load_dataset
 from onebox.errors import AnnotationError, OneboxError
+from onebox.formats import coco
+from onebox.formats.json_files import typed_json
+from onebox.formats.tree import scan
 from tests.small_sets import jpeg, load_or_explain, picture, text
 
 
@@ -174,3 +178,70 @@ def test_random_text_gives_no_traceback(tmp_path_factory: pytest.TempPathFactory
     path.write_bytes(content.encode("utf-8", "surrogatepass"))
     with pytest.raises(OneboxError):
         load_dataset(path)
+
+
+# ---- files of one line are read on a short way
+
+odd = st.sampled_from([None, True, False, 1, 0, -3, 7.5, 1e300, 10**30, 2**63, "7", "", "x.jpg", [], {}, [1, 2]])
+records = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.integers(-3, 3) | odd,
+        "file_name": st.text(max_size=3) | odd,
+        "width": st.integers(0, 99) | st.floats(allow_nan=False, allow_infinity=False) | odd,
+        "image_id": st.integers(0, 3) | odd,
+        "category_id": st.integers(0, 3) | odd,
+        "bbox": st.lists(st.integers(0, 50) | st.floats(allow_nan=False, allow_infinity=False) | odd, max_size=5) | odd,
+        "iscrowd": st.integers(0, 1) | odd,
+    },
+)
+usual = st.fixed_dictionaries(
+    {
+        "id": st.integers(0, 5),
+        "file_name": st.text(max_size=3),
+        "width": st.integers(0, 99) | st.none(),
+        "image_id": st.integers(0, 5),
+        "category_id": st.integers(0, 5),
+        "bbox": st.lists(st.integers(0, 50) | st.floats(0, 50), min_size=3, max_size=5) | st.none(),
+        "iscrowd": st.integers(0, 1),
+    }
+)
+lists = st.lists(usual, max_size=4) | st.lists(usual | records | odd, max_size=4)
+
+
+def held(folder: Path, content: str) -> object:
+    """What the file holds, without lines; or that it is refused."""
+    text(folder / "a.json", content)
+    try:
+        found = coco._Content(scan(str(folder)), "a.json")
+    except AnnotationError:
+        return "refused"
+    objects = {key: [entry[:2] for entry in entries] for key, entries in found.objects.items()}
+    return repr(([image[:4] for image in found.images], objects, found.categories, found.crowds))
+
+
+@settings(max_examples=200, deadline=None)
+@given(lists, lists, st.lists(st.fixed_dictionaries({"id": odd, "name": odd}), max_size=2), st.data())
+def test_the_short_way_gives_what_the_long_one_gives(
+    images: list[Any], annotations: list[Any], categories: list[Any], data: st.DataObject
+) -> None:
+    content = json.dumps(
+        {"images": images, "annotations": annotations, "categories": categories}, ensure_ascii=data.draw(st.booleans())
+    )
+    if data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(content)))
+        change = data.draw(
+            st.sampled_from(["", "{", "}", "[", "]", ",", ":", '"', "1", "\\", ' "images": []', "\ufeff"])
+        )
+        content = content[:at] + change + content[at + data.draw(st.integers(0, 2)) :]
+    with tempfile.TemporaryDirectory() as folder:
+        one_line = held(Path(folder), content)
+        assert held(Path(folder), content.replace("{", "{\n", 1)) == one_line
+
+
+def test_what_takes_the_short_way(tmp_path: Path) -> None:
+    """So that the test above compares two ways and not one with itself."""
+    for content, short in ((json.dumps(document(["x.jpg"])), True), (json.dumps(document(["x.jpg"]), indent=1), False)):
+        text(tmp_path / "a.json", content)
+        found = typed_json(scan(str(tmp_path)), "a.json", coco._quick_type(), once=(b"images",))
+        assert (found is not None) == short

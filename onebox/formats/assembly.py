@@ -67,7 +67,7 @@ def assemble(reading: Reading, pictures: Pictures, *, multiple: Multiple) -> Ass
     if judged < len(merged):
         for path in merged.keys() - set(pictures.paths):
             out.skipped.append(Skipped(path, merged[path].where, "not among the pictures listed", MISSING_PICTURE))
-    if reading.list_unlabelled:
+    if reading.list_unlabelled and judged < len(pictures.paths):
         _add_unlabelled(merged, reading, pictures, out)
     out.samples = _settle_splits(sorted(out.samples, key=lambda s: s.path), out.notes)
     _note_counts(out)

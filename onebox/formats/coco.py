@@ -5,11 +5,12 @@ sizes written in the file, and leaves out crowd regions.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any, cast
 
 from onebox.errors import AnnotationError
-from onebox.formats.json_files import JsonPull, dicts, pull_json
+from onebox.formats.json_files import JsonPull, dicts, pull_json, typed_json
 from onebox.formats.json_records import starts_with
 from onebox.formats.pictures import Pictures
 from onebox.formats.records import (
@@ -35,6 +36,9 @@ from onebox.formats.tree import Tree, depth_of, folder_of, split_of_file, split_
 
 #: Longer ones are names, not numbers.
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_LISTS = ("images", "annotations", "categories")
+#: Values of `iscrowd` that mean yes.
+_CROWD = (1, True, "1")
 
 
 def detect(tree: Tree) -> list[str]:
@@ -89,15 +93,19 @@ def _read_one(
         parents.add(clean_label(category.get("supercategory")))
     folder, split = folder_of(relative), split_of_file(relative)
     part = split_of_folder(folder)
+    first_line = f"{path}:1"  # one text for a million records, where all stand on it
     for key, name, width, height, line in content.images:
         objects = content.objects.pop(key, ())
         found = pictures.find(name, near=folder, split=split, part=part)
         listed, problem = (None, found) if isinstance(found, Problem) else (found, None)
         if objects:
-            raws = [_object(category, box, classes, f"{path}:{at}") for category, box, at in objects]
+            raws = [
+                _object(category, box, classes, first_line if at == 1 else f"{path}:{at}")
+                for category, box, at in objects
+            ]
             where = raws[0].where
         else:
-            raws, where = [], f"{path}:{line}"
+            raws, where = [], first_line if line == 1 else f"{path}:{line}"
         reading.pictures.append(
             RawPicture(name, listed, where, raws, split, False, problem, Declared(name, width, height))
         )
@@ -113,15 +121,33 @@ class _Content:
     so nothing is put together here. Raises AnnotationError for a file that is no JSON or no COCO."""
 
     def __init__(self, tree: Tree, relative: str) -> None:
-        file = pull_json(tree, relative)
-        self.path = file.path
+        self.path = tree.path(relative)
         self.images: list[tuple[object, str, float | None, float | None, int]] = []
         self.objects: dict[object, list[tuple[object, object, int]]] = {}
         self.categories: list[dict[str, Any]] = []
         self.crowds = 0
-        missing = {"images", "annotations", "categories"}
+        quick = typed_json(tree, relative, _quick_type(), once=tuple(key.encode() for key in _LISTS))
+        if quick is not None:
+            self._take_typed(quick)
+        else:
+            self._take_piece_by_piece(pull_json(tree, relative))
+
+    def _take_typed(self, quick: Any) -> None:
+        self.categories = quick.categories
+        self.images = [(image.id, image.file_name, image.width, image.height, 1) for image in quick.images]
+        objects = self.objects
+        for one in quick.annotations:
+            if one.iscrowd and one.iscrowd in _CROWD:
+                self.crowds += 1
+                continue
+            box = one.bbox
+            corners = corners_of(box, "xywh") if box is not None else None
+            objects.setdefault(one.image_id, []).append((one.category_id, corners or box, 1))
+
+    def _take_piece_by_piece(self, file: JsonPull) -> None:
+        missing = set(_LISTS)
         for key in file.keys():  # noqa: SIM118 - no dictionary
-            if key in {"images", "annotations", "categories"} and key not in missing:
+            if key in _LISTS and key not in missing:
                 raise AnnotationError(f"this JSON holds {key!r} twice", where=file.path, fix="Export it again.")
             missing.discard(key)
             if key == "images":
@@ -146,16 +172,31 @@ class _Content:
             )
 
     def _take_annotations(self, file: JsonPull) -> None:
-        objects = self.objects
         for annotation, line in file.records():
-            if annotation.get("iscrowd") in (1, True, "1"):
+            if annotation.get("iscrowd") in _CROWD:
                 self.crowds += 1
                 continue
-            image = annotation.get("image_id")
             box = annotation.get("bbox")
             corners = corners_of(cast("list[object]", box), "xywh") if isinstance(box, list) else None
             found = (annotation.get("category_id"), corners or box, line)
-            objects.setdefault(image if type(image) is int else _id(image), []).append(found)
+            self.objects.setdefault(_id(annotation.get("image_id")), []).append(found)
+
+
+@functools.cache
+def _quick_type() -> Any:
+    """What is wanted of a COCO file whose fields all have the usual types, as a msgspec type."""
+    from msgspec import defstruct
+
+    size = int | float | None
+    image = defstruct(
+        "Image", [("id", int), ("file_name", str), ("width", size, None), ("height", size, None)], gc=False
+    )
+    wanted: list[Any] = [
+        ("image_id", int), ("category_id", int), ("bbox", list[int | float] | None, None), ("iscrowd", Any, None),
+    ]  # fmt: skip
+    annotation = defstruct("Annotation", wanted, gc=False)
+    lists = [("images", list[image]), ("annotations", list[annotation]), ("categories", list[dict[str, Any]])]
+    return defstruct("Content", lists)
 
 
 def _size(value: object) -> float | None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from json.scanner import make_scanner
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from onebox.errors import AnnotationError
 from onebox.formats.tree import Tree, decode, read_bytes
@@ -20,6 +20,7 @@ from onebox.formats.tree import Tree, decode, read_bytes
 _LARGEST_FILE = 4 * 1024**3
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
+_T = TypeVar("_T")
 #: What the decoder itself is made of, in C: no Python code is run for a value.
 _scan = make_scanner(cast("Any", _DECODER))
 
@@ -55,6 +56,23 @@ def load_json(tree: Tree, relative: str) -> JsonFile:
 def pull_json(tree: Tree, relative: str) -> JsonPull:
     """A listed file, to be read piece by piece. Raises AnnotationError where it is too large."""
     return JsonPull(tree.path(relative), _text(tree, relative))
+
+
+def typed_json(tree: Tree, relative: str, kind: type[_T], *, once: tuple[bytes, ...]) -> _T | None:
+    """A listed file as `kind`, a msgspec type, in a fifth of the time: all that the type lacks is read over. None
+    for every file that needs a closer look: one of several lines, as records then have lines to be told; one that is
+    damaged or of other types; one with escaped letters, or with one of the keys `once` twice."""
+    import msgspec  # here: most data sets do without
+
+    raw = read_bytes(tree, relative, _LARGEST_FILE + 1)
+    if len(raw) > _LARGEST_FILE or b"\n" in raw.strip() or b"\\" in raw:
+        return None
+    if any(raw.count(b'"%s"' % key) != 1 for key in once):
+        return None
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, RecursionError, ValueError):  # `JsonPull` finds the fault again, and its place
+        return None
 
 
 class JsonPull:
