@@ -1,0 +1,90 @@
+"""The rows of a benchmark: one JSON object a line, appended as runs finish, with the circumstances of each run. Takes
+and gives plain dicts; a row that is there is never changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import psutil
+
+import onebox
+from onebox.errors import DataError
+
+Row: TypeAlias = dict[str, Any]
+#: What tells one run from another.
+KEY = ("task", "method", "seed", "minutes", "few")
+_NEEDED = {*KEY, "set", "pictures", "test"}
+
+
+def key(row: Row) -> tuple[Any, ...]:
+    """What tells this run from any other."""
+    return tuple(row[name] for name in KEY)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All rows, oldest first; none where there is no file. Raises DataError naming a line that is no row."""
+    rows: list[Row] = []
+    if not path.exists():
+        return rows
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or not row.keys() >= _NEEDED:
+            raise DataError(
+                "not a row of this benchmark (cut off, or of an older version)",
+                where=f"{path}:{number}",
+                fix="Remove the line, or choose another --out.",
+            )
+        rows.append(row)
+    return rows
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Adds one line and makes sure that it is on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def watched(run: Callable[[], Row]) -> Row:
+    """The row that `run` gives, with date, machine, cores, the one-minute load average at the start, the priority
+    ("nice"), and `others`: how many cores all other processes kept busy on average meanwhile, so that a busy machine
+    shows."""
+    load, began = os.getloadavg()[0], time.perf_counter()
+    machine, ours = _busy_machine(), _busy_here()
+    row = run()
+    took = time.perf_counter() - began
+    others = (_busy_machine() - machine - (_busy_here() - ours)) / max(took, 1e-9)
+    circumstances = {
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "load": round(load, 2),
+        "others": round(max(0.0, others), 2),
+        "nice": os.nice(0),
+        "onebox": onebox.__version__,
+    }
+    return {**row, **circumstances}
+
+
+def _busy_machine() -> float:
+    """Seconds that all cores together have worked since the machine started."""
+    t = psutil.cpu_times()
+    return t.user + t.system + getattr(t, "nice", 0.0) + getattr(t, "irq", 0.0) + getattr(t, "softirq", 0.0)
+
+
+def _busy_here() -> float:
+    """Seconds of processor time of this process and of its children that have ended."""
+    t = os.times()
+    return t.user + t.system + t.children_user + t.children_system
