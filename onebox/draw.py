@@ -47,9 +47,16 @@ _SYSTEM_FONTS = (
 
 
 def draw_box(
-    image: Image.Image, box: Box, text: str, *, colour: Colour = PREDICTION, truth: Box | None = None
+    image: Image.Image,
+    box: Box,
+    text: str,
+    *,
+    colour: Colour = PREDICTION,
+    truth: Box | None = None,
+    outer: Box | None = None,
 ) -> Image.Image:
-    """A new RGB picture with `box` in `colour`, a tag saying `text` (none where empty), and `truth` dashed below it.
+    """A new RGB picture with `box` in `colour`, a tag saying `text` (none where empty), and below it `truth` dashed and
+    `outer`, the box that holds the truth with a stated probability, thin and dashed in `colour`.
 
     Boxes are in pixels of `image`; whatever lies outside is drawn at the border. Lines and letters scale with the
     picture and carry a dark rim, so they read on any background. The tag stays inside the picture: above the box,
@@ -63,6 +70,9 @@ def draw_box(
     line = _line_width(canvas.size)
     if truth is not None:
         _frame(draw, _place(truth, canvas.size, line), TRUTH, line, dashed=True)
+    if outer is not None:
+        thin = max(1, line // 2)
+        _frame(draw, _place(outer, canvas.size, thin), colour, thin, dashed=True)
     frame = _place(box, canvas.size, line)
     _frame(draw, frame, colour, line, dashed=False)
     if text:
@@ -130,6 +140,12 @@ def contact_sheet(
         text, font = _shortened(draw, _printable(title), letter, tile_px - mark - gap // 2)
         draw.text((x + mark + gap // 2, y + tile_px + caption // 2), text, fill=_INK, font=font, anchor="lm")
     return sheet
+
+
+def write_text(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, *, px: int, fill: Colour, room: int) -> None:
+    """One line of text from `at` (left, top of its letters) on, shortened where it is wider than `room` pixels."""
+    shown, font = _shortened(draw, _printable(text), px, room)
+    draw.text(at, shown, fill=fill, font=font, anchor="la")
 
 
 def _line_width(size: tuple[int, int]) -> int:

@@ -7,6 +7,7 @@ happened, where (`file:line`), and what to do. Nothing here imports anything of 
     │   ├── AnnotationError  one line of one annotation file is wrong
     │   └── PictureError     one picture cannot be read
     ├── ModelError           a model file is missing, damaged, or not one of ours
+    ├── CalibrationError     a promise that this model's calibration cannot keep, or that it has none for
     ├── ConfigError          a setting has an unknown name or an impossible value
     ├── RunFolderError       the output folder holds a run already, or cannot be written
     ├── WeightsError         pretrained weights could not be had
@@ -56,6 +57,10 @@ class PictureError(DataError):
 
 class ModelError(OneboxError):
     """A model file is missing, damaged, or was not made by onebox."""
+
+
+class CalibrationError(OneboxError):
+    """A coverage, or an answer about presence, that the model's calibration cannot give; or there is no calibration."""
 
 
 class ConfigError(OneboxError):

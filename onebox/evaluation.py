@@ -1,17 +1,20 @@
-"""A model against labelled pictures. Takes any `Localizer` and a `Dataset`; gives `Metrics`, or with `judge` also the
-answer to every picture. Pictures that cannot be read are counted and listed; nothing is written.
+"""A model against labelled pictures, and against pictures without an object. Takes any `Localizer` and a `Dataset`;
+gives `Metrics`, or with `judge` also the answer to every picture. Pictures that cannot be read are counted and listed;
+nothing is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from onebox.boxes import Floats, iou, to_01, to_pixels
-from onebox.errors import DataError, PictureError
+from onebox.calibration import LEVELS, Calibration, Judged, auroc, coverage_curve, ece, false_accept_at
+from onebox.errors import CalibrationError, DataError, PictureError
+from onebox.images import ImageSource
 from onebox.metrics import Metrics, compute_metrics
 from onebox.predictions import Prediction
 from onebox.runtime import Localizer
@@ -88,7 +91,12 @@ def judge(
         resamples=resamples,
     )
     unlabelled = len(data) - len(samples)
-    metrics = replace(metrics, unreadable=len(unreadable), unlabelled=unlabelled)
+    metrics = replace(
+        metrics,
+        unreadable=len(unreadable),
+        unlabelled=unlabelled,
+        coverage=reached(records, records[0].prediction.calibration),
+    )
     return Evaluation(metrics, tuple(records), tuple(unreadable), unlabelled)
 
 
@@ -113,6 +121,80 @@ def score_records(
         seed=seed,
         resamples=resamples,
     )
+
+
+def judged(records: Sequence[Record]) -> Judged:
+    """The records' answers and truths as arrays, for `onebox.calibration`; probabilities as before any temperature."""
+    names = {name: i for i, name in enumerate(records[0].prediction.class_names)} if records else {}
+    return judged_answers(
+        [record.prediction for record in records], [names[record.label] for record in records], [r.box for r in records]
+    )
+
+
+def judged_answers(answers: Sequence[Prediction], labels: Sequence[int], truths: Sequence[Box]) -> Judged:
+    """The same for answers beside their true classes, as indices, and true boxes, which know their picture's size."""
+    sizes = [_size(answer.box) for answer in answers]
+    classes = len(answers[0].class_names) if answers else 1
+    return Judged(
+        logits=np.array([a.raw_log_probabilities() for a in answers]).reshape(-1, classes),
+        labels=np.array(labels, dtype=np.int64),
+        boxes_01=np.clip(_boxes_01([a.box for a in answers]), 0.0, 1.0),
+        sigmas_01=to_01([a.edge_sigmas for a in answers], sizes) if answers else np.zeros((0, 4)),
+        true_boxes_01=np.clip(_boxes_01(truths), 0.0, 1.0),
+    )
+
+
+def reached(records: Sequence[Record], calibration: Calibration | None) -> dict[str, list[dict[str, float]]]:
+    """What `Metrics.coverage` holds, of any selection of records; empty without a calibration."""
+    if calibration is None or not records:
+        return {}
+    curves = coverage_curve(calibration, judged(records), LEVELS)
+    return {promise: [{"asked": a, "reached": r} for a, r in pairs] for promise, pairs in curves.items() if pairs}
+
+
+def recalibrated(evaluation: Evaluation, calibration: Calibration) -> Evaluation:
+    """The evaluation that the same model with this calibration would have got: no picture is looked at again."""
+    records = tuple(replace(r, prediction=r.prediction.calibrated(calibration)) for r in evaluation.records)
+    names = {name: i for i, name in enumerate(records[0].prediction.class_names)}
+    probabilities = np.stack([r.prediction.probabilities for r in records])
+    error = ece(probabilities, [names[r.label] for r in records])
+    metrics = replace(evaluation.metrics, ece=error, coverage=reached(records, calibration))
+    return replace(evaluation, metrics=metrics, records=records)
+
+
+def judge_presence(
+    model: Localizer, evaluation: Evaluation, negatives: Iterable[ImageSource]
+) -> tuple[Metrics, tuple[tuple[str, str], ...]]:
+    """The metrics of `evaluation` with those of presence against pictures without an object, and the pictures that
+    could not be read, as (path, reason). Raises CalibrationError for a model that was not taught to tell them apart,
+    and DataError where no picture could be read."""
+    present = [r.prediction.presence for r in evaluation.records if r.prediction.presence is not None]
+    if not present:
+        raise CalibrationError(
+            "this model was not taught to tell pictures without an object",
+            fix="Train it again with this version, or use onebox calibrate with --negatives.",
+        )
+    absent: list[float] = []
+    unreadable: list[tuple[str, str]] = []
+    for source, answer in _both(negatives, model):
+        if isinstance(answer, PictureError):
+            unreadable.append((str(source), answer.what))
+        elif answer.presence is not None:
+            absent.append(answer.presence)
+    if not absent:
+        raise DataError("none of the pictures without an object could be read")
+    metrics = replace(
+        evaluation.metrics,
+        presence_auroc=auroc(present, absent),
+        false_accept_95=false_accept_at(present, absent, 0.95),
+        negatives=len(absent),
+    )
+    return metrics, tuple(unreadable)
+
+
+def _both(sources: Iterable[ImageSource], model: Localizer) -> Iterable[tuple[ImageSource, Prediction | PictureError]]:
+    listed = list(sources)
+    return zip(listed, model.stream(listed), strict=True)
 
 
 def _labelled(model: Localizer, data: Dataset) -> list[Sample]:

@@ -15,6 +15,8 @@ METADATA_KEY = "onebox.manifest"
 #: The exported graph's input and outputs, matched by name.
 INPUT_NAME = "pictures"
 OUTPUT_NAMES = ("logits", "boxes_01", "sigmas_01")
+#: An output that a graph may have besides: (B,), how surely there is an object, before calibration.
+PRESENCE_OUTPUT = "presence_logits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,11 @@ class Manifest:
 
     `class_names` in the order of the logits; `imgsz` the side of the square input; `baseline` what "always the
     median box" says (`label`, `box_01`), learnt from the training set; `data` the training set's fingerprint and
-    counts; `export_check` the largest differences between torch and ONNX Runtime (`pictures`, `box_gap_px`,
-    `probability_gap`), empty before export; `calibration` empty until there is one.
+    counts, and the fingerprint of all that was `given`, before some was held out; `refine` whether every picture is
+    looked at twice (`onebox.refine`); `export_check` the largest differences between torch and ONNX Runtime
+    (`pictures`, `box_gap_px`, `probability_gap`), empty before export; `calibration` what `onebox.calibration` keeps:
+    `Calibration.to_dict()`, and under `presence` what `Presence.to_dict()` gives; empty until there is one, either part
+    may be missing.
     """
 
     class_names: tuple[str, ...]
@@ -35,6 +40,7 @@ class Manifest:
     onebox_version: str
     baseline: dict[str, Any]
     data: dict[str, Any]
+    refine: bool = False
     export_check: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -62,9 +68,10 @@ class Manifest:
             kept = {key: value for key, value in raw.items() if key in known}
             kept["class_names"] = tuple(str(name) for name in kept["class_names"])
             kept["imgsz"] = int(kept["imgsz"])
+            kept["refine"] = bool(kept.get("refine", False))
             manifest = cls(**kept)
         except (KeyError, TypeError, ValueError):
             raise ModelError("the manifest inside is damaged", where=where, fix="Export the model again.") from None
-        if not manifest.class_names or manifest.imgsz < 1:
+        if not manifest.class_names or manifest.imgsz < 1 or not isinstance(manifest.calibration, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ModelError("the manifest inside is damaged", where=where, fix="Export the model again.")
         return manifest

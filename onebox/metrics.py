@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onebox.boxes import Floats, as_boxes, centre_error, iou, to_pixels
+from onebox.calibration import ece
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 
@@ -55,6 +56,11 @@ class Metrics:
     `per_class`: class -> `n`, `top1`, `mean_iou`, `joint_50` (None where n is 0). `confusion`: rows are true classes,
     columns are answers, counts, in the order of `class_names`.
     `unreadable` and `unlabelled`: pictures that were given but could not be judged; not part of `n`.
+    `ece`: the expected calibration error of the probabilities (15 equal-width bins, Guo et al. 2017), 0-1, better when
+    smaller. `coverage`: promise ("outer_box", "inner_box", "iou_at_least", "class_set", "joint") -> what was `asked`
+    and what was `reached` on these pictures; empty for a model without calibration. Told from pictures without an
+    object by `presence`: `presence_auroc`, and `false_accept_95`, the share of the `negatives` accepted where 95 % of
+    the others are; None where no such pictures were given.
     """
 
     n: int
@@ -77,6 +83,11 @@ class Metrics:
     confusion: tuple[tuple[int, ...], ...] = ()
     unreadable: int = 0
     unlabelled: int = 0
+    ece: float | None = None
+    coverage: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    presence_auroc: float | None = None
+    false_accept_95: float | None = None
+    negatives: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values under the field names; tuples become lists, floats keep full precision."""
@@ -100,8 +111,24 @@ class Metrics:
             spread = f"{_short(low_high[0])} to {_short(low_high[1])}" if low_high else ""
             base = _short(self.baseline[name]) if name in self.baseline else "-"
             lines.append(f"{text:{wide}}  {_short(getattr(self, name)):>6}  {spread:>15}  {base:>10}")
+        if self.ece is not None:
+            lines.append(f"{'calibration error (ECE)':{wide}}  {_short(self.ece):>6}  {'':>15}  {'-':>10}")
+        lines += self._trust()
         lines.append(f"{self.n:,} pictures judged{_left_out(self.unreadable, self.unlabelled)}")
         return "\n".join(lines)
+
+    def _trust(self) -> list[str]:
+        """Lines on coverage and presence, as far as they are known."""
+        lines: list[str] = []
+        for promise, text in (("outer_box", "outer box"), ("class_set", "class set"), ("iou_at_least", "IoU floor")):
+            pairs = ", ".join(f"{p['asked']:g}: {_short(p['reached'])}" for p in self.coverage.get(promise, ()))
+            lines += [f"{text} holds, asked: reached  {pairs}"] if pairs else []
+        if self.presence_auroc is not None and self.false_accept_95 is not None:
+            lines.append(
+                f"presence against {self.negatives:,} pictures without an object: AUROC {_short(self.presence_auroc)}, "
+                f"{self.false_accept_95:.1%} accepted where 95 % of the others are"
+            )
+        return lines
 
 
 def learn_baseline(labels: npt.ArrayLike, boxes_01: npt.ArrayLike, class_names: Sequence[str]) -> dict[str, Any]:
@@ -162,10 +189,11 @@ def compute_metrics(
         n=n,
         **figures,
         class_names=tuple(class_names),
-        intervals=_bootstrap(values, seed=seed, resamples=resamples),
+        intervals=bootstrap_means(values, seed=seed, resamples=resamples),
         baseline=_judge_baseline(baseline, class_names, labels, true_boxes, size) if baseline else {},
         per_class=_per_class(class_names, labels, values),
         confusion=_confusion(labels, answers, n_classes),
+        ece=ece(scores, labels) if ((scores >= 0) & (scores <= 1 + 1e-9)).all() else None,
     )
 
 
@@ -204,7 +232,7 @@ def _per_picture(rank: Integers, true_boxes_01: Floats, boxes_01: Floats, sizes:
     }
 
 
-def _bootstrap(values: Mapping[str, Floats], *, seed: int, resamples: int) -> dict[str, tuple[float, float]]:
+def bootstrap_means(values: Mapping[str, Floats], *, seed: int, resamples: int) -> dict[str, tuple[float, float]]:
     """95 % percentile intervals of the means (Efron 1979): pictures are drawn with replacement, all figures together.
 
     Counts of draws times values is one matrix product; chunks keep memory flat however many pictures there are.

@@ -13,14 +13,19 @@ from typing import IO, Any
 
 import typer
 
-from onebox.errors import ConfigError, OneboxError, PictureError
+from onebox.calibration import checked_coverage
+from onebox.errors import CalibrationError, ConfigError, OneboxError, PictureError
 from onebox.files import atomic_path, make_folder
 from onebox.formats.spreadsheet import safe_cell
 from onebox.images import PICTURE_SUFFIXES
-from onebox.predictions import Prediction
-from onebox.runtime import load
+from onebox.predictions import Prediction, no_calibration
+from onebox.runtime import Localizer, load
 
-_CSV_COLUMNS = ("path", "label", "score", "x_min", "y_min", "x_max", "y_max", "error")
+_CORNERS = ("x_min", "y_min", "x_max", "y_max")
+_CSV_COLUMNS = ("path", "label", "score", *_CORNERS, "error")
+#: More of them with --coverage; the classes of a set are parted by " | ".
+_OUTER_CORNERS = tuple(f"outer_{corner}" for corner in _CORNERS)
+_CSV_PROMISES = ("presence", "present", "coverage", *_OUTER_CORNERS, "class_set")
 
 
 def run_predict(
@@ -31,28 +36,39 @@ def run_predict(
     csv_to: str | None = None,
     draw: Path | None = None,
     crop: Path | None = None,
+    coverage: float | None = None,
+    only_present: bool = False,
+    refine: bool | None = None,
 ) -> None:
-    """Predicts, writes rows and pictures. Exits 1 where not one picture could be read. Raises OneboxError."""
+    """Predicts, writes rows and pictures, with a `coverage` also what can be promised; with `only_present` those alone
+    that hold an object. Exits 1 where not one picture could be read. Raises OneboxError."""
     if json_to is not None and csv_to is not None:
         raise ConfigError("--json and --csv cannot be given together")
-    model = load(model_path)
+    model = load(model_path, refine=refine)
+    _can_be_asked(model, coverage, only_present=only_present)
     paths = list(expand(pictures))
     if not paths:
         raise ConfigError("no pictures in what was given")
     _keep_apart(paths, draw, crop)
     names = _Names()
+    columns = _CSV_COLUMNS + (_CSV_PROMISES if coverage is not None else ())
     folders = [make_folder(folder) for folder in (draw, crop) if folder is not None]
-    good = 0
+    good = left_out = 0
     with _output(csv_to if csv_to is not None else (json_to or "-")) as out:
-        write = _csv_writer(out) if csv_to is not None else _json_writer(out)
+        write = _csv_writer(out, columns) if csv_to is not None else _json_writer(out)
         for path, answer in zip(paths, model.stream(paths), strict=True):
             if isinstance(answer, PictureError):
                 write({"path": str(path), "error": str(answer)})
                 continue
             good += 1
-            write(answer.to_dict() | {"path": str(path)})
+            if only_present and not answer.present:
+                left_out += 1
+                continue
+            write(answer.to_dict(coverage) | {"path": str(path)})
             if folders:
-                _write_pictures(answer, names.take(path), draw, crop)
+                _write_pictures(answer, names.take(path), draw, crop, coverage)
+    if left_out:
+        typer.echo(f"onebox: {left_out} of {len(paths)} pictures hold none of the model's objects", err=True)
     if good < len(paths):
         typer.echo(f"onebox: {len(paths) - good} of {len(paths)} pictures could not be read", err=True)
     if not good:
@@ -97,8 +113,31 @@ class _Names:
         return name
 
 
-def _write_pictures(answer: Prediction, name: str, draw: Path | None, crop: Path | None) -> None:
-    for folder, make in ((draw, answer.plot), (crop, answer.crop)):
+def _can_be_asked(model: Localizer, coverage: float | None, *, only_present: bool) -> None:
+    """Raises CalibrationError for what the model cannot tell, before the first picture is looked at."""
+    asked = coverage is not None or only_present
+    if asked and model.manifest.calibration and model.looks_twice != model.manifest.refine:
+        raise CalibrationError(
+            "what this model promises holds for answers made the way it was calibrated",
+            fix=f"Leave out {'--refine' if model.looks_twice else '--no-refine'}.",
+        )
+    if coverage is not None:
+        checked_coverage(coverage)
+        if (calibration := model.calibration) is None:
+            raise no_calibration()
+        for promise in ("outer_box", "class_set"):
+            calibration.bound(promise, coverage)
+    if only_present and not model.tells_presence:
+        raise CalibrationError(
+            "this model was not taught to tell pictures without an object",
+            fix="Train it again with this version, or use onebox calibrate with --negatives.",
+        )
+
+
+def _write_pictures(
+    answer: Prediction, name: str, draw: Path | None, crop: Path | None, coverage: float | None
+) -> None:
+    for folder, make in ((draw, lambda: answer.plot(coverage)), (crop, answer.crop)):
         if folder is not None:
             with atomic_path(folder / name) as temporary:
                 make().save(temporary, "JPEG", quality=92)
@@ -137,13 +176,15 @@ def _json_writer(out: IO[str]) -> Any:
     return write
 
 
-def _csv_writer(out: IO[str]) -> Any:
-    rows = csv.DictWriter(out, _CSV_COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
+def _csv_writer(out: IO[str], columns: tuple[str, ...]) -> Any:
+    rows = csv.DictWriter(out, columns, extrasaction="ignore", restval="", lineterminator="\n")
     rows.writeheader()
 
     def write(row: dict[str, Any]) -> None:
-        corners = dict(zip(("x_min", "y_min", "x_max", "y_max"), row.get("box", ()), strict=False))
-        rows.writerow({k: _cell(v) for k, v in (row | corners).items() if k in _CSV_COLUMNS})
+        corners = dict(zip(_CORNERS, row.get("box", ()), strict=False))
+        corners |= dict(zip(_OUTER_CORNERS, row.get("outer_box", ()), strict=False))
+        flat = row | corners | {"class_set": " | ".join(row.get("class_set", ()))}
+        rows.writerow({k: _cell(v) for k, v in flat.items() if k in columns})
 
     return write
 

@@ -1,0 +1,59 @@
+"""The second look: once the first has said where the object is, the window around it is cut out of the picture,
+enlarged and shown to the same network. Takes the first look's outputs and the pictures in more detail than the network
+sees; gives outputs of the same names. Knows no files, and asks nothing of the network but to be run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from onebox.boxes import Floats
+from onebox.images import Pixels
+
+Outputs: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
+
+#: Side of the window over the side of the first box. Between 1.15 and 1.7 on validation pictures of pets3 and tiny_vid
+#: (docs/log.md, 2026-11-22): 1.35 to 1.4 is the best that is good on both.
+ROOM = 1.4
+#: No window is smaller than this share of the picture: a tiny first box is often a wrong one.
+LEAST = 0.1
+#: Pictures for the second look are kept at this many times the network's input size.
+DETAIL = 2
+
+
+def second_look(run: Callable[[Pixels], Outputs], first: Outputs, pictures: Sequence[Pixels], imgsz: int) -> Outputs:
+    """`first`: what `run` gave for B pictures; `pictures`: the same, B of (DETAIL imgsz, DETAIL imgsz, 3) uint8.
+
+    Box and sigmas are the second look's, in 0-1 of the whole picture; the logits are the mean of both looks'; whatever
+    else the network says stays the first's, which saw all of the picture.
+    """
+    around = windows(first["boxes_01"])
+    second = run(np.stack([_cut(picture, window, imgsz) for picture, window in zip(pictures, around, strict=True)]))
+    origin, size = np.tile(around[:, :2], 2), np.tile(around[:, 2:] - around[:, :2], 2)
+    return {
+        **first,
+        "logits": ((first["logits"] + second["logits"]) / 2).astype(np.float32),
+        "boxes_01": (origin + second["boxes_01"] * size).astype(np.float32),
+        "sigmas_01": (second["sigmas_01"] * size).astype(np.float32),
+    }
+
+
+def windows(boxes_01: npt.ArrayLike) -> Floats:
+    """(B, 4) boxes in 0-1, clipped or not, crossed or not -> (B, 4) windows around them, inside the picture."""
+    b = np.clip(np.nan_to_num(np.asarray(boxes_01, dtype=np.float64), nan=0.5), 0.0, 1.0)
+    centre, side = (b[:, :2] + b[:, 2:]) / 2, np.abs(b[:, 2:] - b[:, :2])
+    half = np.maximum(ROOM * side, LEAST) / 2
+    return np.clip(np.concatenate([centre - half, centre + half], axis=1), 0.0, 1.0)
+
+
+def _cut(picture: Pixels, window: Floats, imgsz: int) -> Pixels:
+    """One window (4,) in 0-1 of a picture, stretched to (imgsz, imgsz, 3)."""
+    height, width = picture.shape[:2]
+    left, top, right, bottom = window * (width, height, width, height)
+    cut = Image.fromarray(picture).resize((imgsz, imgsz), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+    return np.asarray(cut, dtype=np.uint8)

@@ -1,0 +1,124 @@
+"""The second look: where it looks, how its answer is put back into the picture, and that it takes over no promise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from typer.testing import CliRunner
+
+import onebox
+from onebox.cli.app import app
+from onebox.images import Pixels
+from onebox.refine import DETAIL, LEAST, ROOM, Outputs, second_look, windows
+from tests.small_runs import TINY
+
+numbers = st.floats(-2, 3) | st.just(float("nan"))
+
+
+@given(st.lists(st.tuples(numbers, numbers, numbers, numbers), min_size=1, max_size=5))
+def test_windows_lie_inside_the_picture_and_hold_the_box(boxes: list[tuple[float, float, float, float]]) -> None:
+    found = windows(boxes)
+    assert found.shape == (len(boxes), 4)
+    assert ((found >= 0) & (found <= 1)).all()
+    assert (found[:, 2:] - found[:, :2] >= LEAST / 2 - 1e-12).all()  # half of it, where the box lies on the border
+    b = np.clip(np.nan_to_num(np.array(boxes), nan=0.5), 0, 1)
+    low, high = np.minimum(b[:, :2], b[:, 2:]), np.maximum(b[:, :2], b[:, 2:])
+    assert (found[:, :2] <= low + 1e-12).all()
+    assert (found[:, 2:] >= high - 1e-12).all()
+
+
+def test_a_window_by_hand() -> None:
+    assert windows([[0.4, 0.3, 0.6, 0.7]])[0] == pytest.approx(
+        [0.5 - 0.1 * ROOM, 0.5 - 0.2 * ROOM, 0.5 + 0.1 * ROOM, 0.5 + 0.2 * ROOM]
+    )
+    assert windows([[0.9, 0.0, 1.0, 0.1]])[0] == pytest.approx([0.95 - 0.05 * ROOM, 0, 1, 0.05 + 0.05 * ROOM])
+
+
+def find_white(pictures: Pixels) -> Outputs:
+    """A network that truly looks: the box around what is white, sure of it by .01, the mean brightness as logit."""
+    boxes: list[list[float]] = []
+    for picture in pictures:
+        rows, columns = np.nonzero(picture.mean(axis=2) > 127)
+        side = len(picture)
+        boxes.append([columns.min() / side, rows.min() / side, (columns.max() + 1) / side, (rows.max() + 1) / side])
+    n = len(pictures)
+    return {
+        "logits": pictures.reshape(n, -1).mean(axis=1, keepdims=True).astype(np.float32) / 255,
+        "boxes_01": np.array(boxes, dtype=np.float32),
+        "sigmas_01": np.full((n, 4), 0.01, dtype=np.float32),
+        "presence_logits": np.arange(n, dtype=np.float32),
+    }
+
+
+def test_the_second_look_is_as_fine_as_its_window() -> None:
+    """32 pixels across, an object of 10.5 / 64: the first look cannot say it better than by 1 / 32, the second can."""
+    imgsz = 32
+    truth = np.array([21, 30, 32, 39]) / 64
+    picture = np.zeros((64, 64, 3), dtype=np.uint8)
+    picture[30:39, 21:32] = 255
+    small = np.asarray(Image.fromarray(picture).resize((imgsz, imgsz), Image.Resampling.BILINEAR))
+    assert DETAIL * imgsz == 64
+    first = find_white(small[None])
+    second = second_look(find_white, first, [picture], imgsz)
+    first_error, second_error = (np.abs(o["boxes_01"][0] - truth).max() for o in (first, second))
+    assert first_error >= 1 / 64
+    assert second_error <= 1 / 128
+    window = windows(first["boxes_01"])[0]
+    assert second["sigmas_01"][0] == pytest.approx(0.01 * np.tile(window[2:] - window[:2], 2), rel=1e-5)
+    assert second["logits"][0, 0] > first["logits"][0, 0]  # the mean with a window that is mostly white
+    assert second["presence_logits"] is first["presence_logits"]
+
+
+def test_every_picture_of_a_batch_has_its_own_window() -> None:
+    pictures = np.zeros((3, 64, 64, 3), dtype=np.uint8)
+    for i, (x, y) in enumerate(((4, 8), (30, 20), (50, 44))):
+        pictures[i, y : y + 10, x : x + 12] = 255
+    small = np.stack([np.asarray(Image.fromarray(p).resize((32, 32), Image.Resampling.BILINEAR)) for p in pictures])
+    together = second_look(find_white, find_white(small), list(pictures), 32)
+    for i in range(3):
+        alone = second_look(find_white, find_white(small[i : i + 1]), [pictures[i]], 32)
+        assert together["boxes_01"][i] == pytest.approx(alone["boxes_01"][0])
+
+
+# ---- models
+
+
+def test_a_model_looks_twice_when_asked(tiny_run: Path, tiny_set: Path) -> None:
+    picture = tiny_set.parent / "003.png"
+    once, twice = onebox.load(tiny_run), onebox.load(tiny_run, refine=True)
+    assert not once.looks_twice
+    assert twice.looks_twice
+    one, two = once.predict(picture)[0], twice.predict(picture)[0]
+    assert one.box != two.box
+    assert two == twice.predict([picture, picture])[1]  # alone or in a batch
+    size = two.box.image_size
+    assert size is not None
+    assert 0 <= two.box.x_min <= two.box.x_max <= size.width
+    assert 0 <= two.box.y_min <= two.box.y_max <= size.height
+    assert onebox.load(tiny_run, refine=False).predict(picture)[0] == one
+    assert twice.calibration is None  # what it promises was learnt from answers of one look
+
+
+def test_the_command_line(tiny_run: Path, tiny_set: Path) -> None:
+    def boxes(*flags: str) -> str:
+        done = CliRunner().invoke(app, ["predict", str(tiny_run), str(tiny_set.parent / "003.png"), *flags])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    assert boxes() == boxes("--no-refine")
+    assert boxes() != boxes("--refine")
+
+
+def test_a_run_for_two_looks_is_judged_by_two(tiny_set: Path, tmp_path: Path) -> None:
+    data = onebox.load_dataset(tiny_set)
+    run = onebox.train(data, out=tmp_path / "run", **{**TINY, "epochs": 1, "refine": True})
+    model = onebox.load(run.model)
+    assert model.manifest.refine
+    assert model.looks_twice
+    assert not onebox.load(run.model, refine=False).looks_twice
+    assert onebox.evaluate(model, data).mean_iou != onebox.evaluate(onebox.load(run.model, refine=False), data).mean_iou
