@@ -102,7 +102,12 @@ def write_dataset(
     bases = new_names(called, writer.awkward)
     folders = [writer.folder(sample.split, divided) for sample in data.samples]
     names = [f"{folder}/{base}" if folder else base for folder, base in zip(folders, bases, strict=True)]
-    placed = [dataclasses.replace(s, path=name) for s, name in zip(data.samples, names, strict=True)]
+    # a place stays with samples that have something to say: an object, or that there is none
+    says = {s.path for part in (data.labelled, data.without_object) for s in part}
+    placed = [
+        dataclasses.replace(s, path=name, where=s.where if s.path in says else "")
+        for s, name in zip(data.samples, names, strict=True)
+    ]
     with atomic_folder(target) as temporary:
         for folder in sorted(set(folders)):
             make_folder(temporary / folder)

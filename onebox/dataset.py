@@ -28,6 +28,9 @@ from onebox.types import Multiple, Sample
 __all__ = ["Dataset", "Multiple", "Skipped", "load_dataset"]
 
 _PART_ORDER = ("train", "val", "test")
+#: Layouts in which an annotation without an object says that there is none. In the others (projects of labelling tools,
+#: lists of all pictures) it may as well say that nobody has looked yet.
+_EMPTY_MEANS_NONE = frozenset({"onebox", "csv", "coco", "createml", "labelme", "voc", "yolo", "huggingface", "parquet"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,13 @@ class Dataset:
     def labelled(self) -> Dataset:
         """The samples that have a label and a box."""
         return self._with(s for s in self.samples if s.label is not None)
+
+    @property
+    def without_object(self) -> Dataset:
+        """The samples whose annotation says that they hold no object: an empty label file, a row with empty cells, a
+        null label. A picture without an annotation is not one of them."""
+        says_so = self.layout in _EMPTY_MEANS_NONE
+        return self._with(s for s in self.samples if says_so and s.label is None and s.where)
 
     @property
     def unlabelled_count(self) -> int:

@@ -111,6 +111,8 @@ def _read_one(
         record.split = (split_word(said) if isinstance(said, str) else None) or file_split
         if said is not None and not (isinstance(said, str) and split_word(said)):
             odd_parts.add(clean_label(said)[:24])
+        if record.path is not None and "label" not in content and "box" not in content:
+            record.where = ""  # listed, but nobody has said yet what it holds
         records += 1
         empty += "label" in content and not record.objects
         reading.pictures.append(record)

@@ -26,6 +26,8 @@ def _row(sample: Sample) -> dict[str, Any]:
     row: dict[str, Any] = {"picture": sample.path}
     if sample.box is not None:
         row |= {"label": sample.label, "box": [plain_number(value) for value in sample.box.xyxy]}
+    elif sample.where:
+        row["label"] = None  # no object; without the key, nobody has looked yet
     if sample.split is not None:
         row["split"] = sample.split
     return row | {"width": sample.image_size.width, "height": sample.image_size.height}

@@ -21,7 +21,7 @@ from PIL import Image
 from onebox.errors import ExportError, PictureError
 from onebox.files import atomic_path
 from onebox.images import ImageSource, open_image
-from onebox.manifest import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, Manifest
+from onebox.manifest import INPUT_NAME, METADATA_KEY, Manifest
 from onebox.runtime import OnnxLocalizer
 from onebox.training.model import Network
 from onebox.training.predictor import Exported, TorchLocalizer
@@ -57,7 +57,8 @@ def export_onnx(network: Network, manifest: Manifest, path: Path, pictures: Sequ
 
 
 def compare(a: TorchLocalizer, b: OnnxLocalizer, pictures: Iterable[ImageSource]) -> dict[str, float | int]:
-    """Largest box gap (pixels of the upright picture) and probability gap over the readable `pictures`."""
+    """Largest box gap (pixels of the upright picture) and probability gap (classes and, where known, presence) over
+    the readable `pictures`."""
     sources = list(pictures)
     box_gap, probability_gap, count = 0.0, 0.0, 0
     for one, other in zip(a.stream(sources), b.stream(sources), strict=True):
@@ -66,6 +67,8 @@ def compare(a: TorchLocalizer, b: OnnxLocalizer, pictures: Iterable[ImageSource]
         count += 1
         box_gap = max(box_gap, _gap(one.box.xyxy, other.box.xyxy))
         probability_gap = max(probability_gap, _gap(one.probabilities, other.probabilities))
+        if one.presence is not None and other.presence is not None:
+            probability_gap = max(probability_gap, _gap(one.presence, other.presence))
     if not count:
         raise ExportError("no readable picture to replay through the exported model")
     return {"pictures": count, "box_gap_px": box_gap, "probability_gap": probability_gap}
@@ -115,7 +118,7 @@ def _write_graph(network: Exported, manifest: Manifest, path: Path) -> None:
                 (example,),
                 dynamo=True,
                 input_names=[INPUT_NAME],
-                output_names=list(OUTPUT_NAMES),
+                output_names=list(network.output_names),
                 dynamic_shapes={"pictures": {0: torch.export.Dim("batch", min=1, max=65536)}},
                 verbose=False,
             )

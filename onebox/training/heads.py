@@ -118,3 +118,61 @@ def _profile(features: Tensor, look: Tensor, dim: int) -> Tensor:
     """(B, C, h, w) and where to look (B, 1, h, w) -> (B, 2C, n): mean and attended mean over `dim`."""
     attended = (features * look.softmax(dim=dim)).sum(dim=dim)
     return torch.cat([features.mean(dim=dim), attended], dim=1)
+
+
+class PresenceHead(nn.Module):
+    """Is any of the classes in the picture? The sum of three scores, each in standard deviations of pictures with an
+    object, weighed by WEIGHTS (measured, docs/log.md, 2026-11-22):
+
+    * pooled maps -> FC -> FC, taught with negatives: knows the ground around the objects;
+    * how near the maps' means lie to those of the training pictures: knows what no training picture was like. It is the
+      Mahalanobis distance of Lee et al. 2018 (arXiv 1807.03888, eq. 2) to one mean, the covariance exact along its main
+      directions and of one variance across them (Tipping and Bishop 1999, section 3);
+    * the negative energy of the class head's logits (Liu et al. 2020, arXiv 2010.03759, eq. 4).
+
+    Fitted by `onebox.training.presence`, never by the loop; shares no parameter with another head.
+    """
+
+    WEIGHTS = (1.0, 3.0, 1.0)
+    HIDDEN = 64
+    RANK = 128
+
+    def __init__(self, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.means = sum(channels)  # so many of the pooled values are means, and they come first
+        rank = min(self.RANK, self.means - 1)
+        self.fc = nn.Sequential(nn.Linear(2 * self.means, self.HIDDEN), nn.Hardswish(), nn.Linear(self.HIDDEN, 1))
+        self.register_buffer("centre", torch.zeros(2 * self.means))
+        self.register_buffer("scale", torch.ones(2 * self.means))
+        self.register_buffer("directions", torch.zeros(self.means, rank))  # orthonormal columns
+        self.register_buffer("variances", torch.ones(rank))  # along the directions
+        self.register_buffer("rest", torch.ones(1))  # across them
+        self.register_buffer("usual", torch.zeros(3))  # the three scores of pictures with an object: mean
+        self.register_buffer("spread", torch.ones(3))  # and standard deviation
+        self.register_buffer("weights", torch.tensor(self.WEIGHTS), persistent=False)
+        self.centre: Tensor
+        self.scale: Tensor
+        self.directions: Tensor
+        self.variances: Tensor
+        self.rest: Tensor
+        self.usual: Tensor
+        self.spread: Tensor
+        self.weights: Tensor
+
+    @staticmethod
+    def pool(maps: list[Tensor]) -> Tensor:
+        """[(B, C_i, h_i, w_i), ...] -> (B, 2 sum C_i): the mean, then the largest value, of every channel."""
+        return torch.cat([m.mean(dim=(2, 3)) for m in maps] + [m.amax(dim=(2, 3)) for m in maps], dim=1)
+
+    def scores(self, pooled: Tensor, logits: Tensor) -> Tensor:
+        """(B, 2 sum C_i), (B, C) -> (B, 3), each larger where an object is more surely there."""
+        z = (pooled - self.centre) / self.scale
+        means = z[:, : self.means]
+        along = means @ self.directions
+        across = (means.square().sum(dim=1) - along.square().sum(dim=1)).clamp_min(0)
+        distance = ((along.square() / self.variances).sum(dim=1) + across / self.rest) / self.means
+        return torch.stack([self.fc(z).squeeze(1), -torch.log(distance + 1e-6), logits.logsumexp(dim=1)], dim=1)
+
+    def forward(self, maps: list[Tensor], logits: Tensor) -> Tensor:
+        """[(B, C_i, h_i, w_i), ...], (B, C) -> (B,): about 0 for pictures with an object, lower without."""
+        return ((self.scores(self.pool(maps), logits) - self.usual) / self.spread * self.weights).sum(dim=1)

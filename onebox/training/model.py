@@ -1,31 +1,39 @@
-"""The network: trunk and two disjoint heads. Takes pictures as float 0-255 tensors, gives logits and box; the mean and
-standard deviation are inside, so that nothing outside can get them wrong. Knows no losses and no files.
+"""The network: trunk and disjoint heads. Takes pictures as float 0-255 tensors, gives logits, box and, once it has been
+fitted, presence; the mean and standard deviation are inside, so that nothing outside can get them wrong. Knows no
+losses and no files.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from onebox.training.config import PLAIN_TRUNK, TrainConfig
-from onebox.training.heads import BoxOutput, ClassHead, EdgeBoxHead, FcBoxHead
+from onebox.training.heads import BoxOutput, ClassHead, EdgeBoxHead, FcBoxHead, PresenceHead
 from onebox.training.trunk import Trunk, build_trunk
 
 
 class NetworkOutput(NamedTuple):
     """`logits` (B, C); `box` the box head's output; `class_taps`, `box_taps`: the trunk's maps as each branch reads
-    them. They are separate nodes of the graph, so that the gradient of each branch at the trunk can be seen."""
+    them. They are separate nodes of the graph, so that the gradient of each branch at the trunk can be seen.
+    `presence` (B,), larger where one of the classes is more surely in the picture; None before the head is fitted."""
 
     logits: Tensor
     box: BoxOutput
     class_taps: list[Tensor]
     box_taps: list[Tensor]
+    presence: Tensor | None
 
 
 class Network(nn.Module):
-    """Trunk -> class head and box head."""
+    """Trunk -> class head, box head and presence head.
+
+    `presence_head` is None until the loop is over: it is fitted to the finished trunk (`onebox.training.presence`), so
+    that nothing of class and box can depend on it.
+    """
 
     def __init__(
         self, trunk: Trunk, classes: int, *, imgsz: int, box_head: str, bins: int, class_peaks: bool = False
@@ -43,6 +51,8 @@ class Network(nn.Module):
         else:
             h, w = maps[0].shape[2:]
             self.box_head = EdgeBoxHead(trunk.channels, (int(h), int(w)), bins)
+        self.presence_head: PresenceHead | None
+        self.register_module("presence_head", None)
         self.register_buffer("mean", 255 * torch.tensor(trunk.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(trunk.std).view(1, 3, 1, 1), persistent=False)
         self.mean: Tensor
@@ -53,7 +63,17 @@ class Network(nn.Module):
         maps = self.trunk((pictures - self.mean) / self.std)
         class_taps = [self._tap(m) for m in maps]
         box_taps = [self._tap(m) for m in maps]
-        return NetworkOutput(self.class_head(class_taps), self.box_head(box_taps), class_taps, box_taps)
+        logits, presence = self.class_head(class_taps), None
+        if self.presence_head is not None:
+            presence = self.presence_head([m.detach() for m in maps], logits.detach())
+        return NetworkOutput(logits, self.box_head(box_taps), class_taps, box_taps, presence)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As every module's; the weights of a finished run bring their presence head with them, those of an unfinished
+        one have none."""
+        fitted = any(name.startswith("presence_head.") for name in state_dict)
+        self.presence_head = PresenceHead(self.trunk.channels).to(self.mean.device) if fitted else None
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def _tap(self, m: Tensor) -> Tensor:
         """A node of its own for one branch; one that asks for a gradient even where the trunk below is held."""

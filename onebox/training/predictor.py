@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from onebox.images import Pixels
-from onebox.manifest import OUTPUT_NAMES, Manifest
+from onebox.manifest import OUTPUT_NAMES, PRESENCE_OUTPUT, Manifest
 from onebox.runtime import Localizer, Outputs
 from onebox.training.augment import to_float
 from onebox.training.model import Network
@@ -24,17 +24,24 @@ class TorchLocalizer(Localizer):
     def run(self, pictures: Pixels) -> Outputs:
         """See `Localizer.run`."""
         outputs = self.network(torch.from_numpy(pictures))
-        return {name: value.numpy() for name, value in zip(OUTPUT_NAMES, outputs, strict=True)}
+        return {name: value.numpy() for name, value in zip(self.network.output_names, outputs, strict=True)}
 
 
 class Exported(nn.Module):
-    """The graph that is exported: uint8 pictures in, the three named outputs out."""
+    """The graph that is exported: uint8 pictures in, the named outputs out, presence among them where the network has
+    a fitted presence head."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(B, H, W, 3) uint8 -> logits (B, C), boxes_01 (B, 4), sigmas_01 (B, 4)."""
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Of what `forward` gives, in order."""
+        return OUTPUT_NAMES if self.network.presence_head is None else (*OUTPUT_NAMES, PRESENCE_OUTPUT)
+
+    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(B, H, W, 3) uint8 -> logits (B, C), boxes_01 (B, 4), sigmas_01 (B, 4) and, where fitted, presence (B,)."""
         output = self.network(to_float(pictures))
-        return output.logits, output.box.boxes_01, output.box.sigmas_01
+        outputs = (output.logits, output.box.boxes_01, output.box.sigmas_01)
+        return outputs if output.presence is None else (*outputs, output.presence)
