@@ -27,17 +27,24 @@ def render_page(folder: str, template: str, *, styles: str = "", **values: Any) 
     style sheet there that is added to the one of all pages. In the template, `css`, `version` and the filters `cut`
     and `plain` are there besides `values`; a name that is not given is an error, never an empty place.
     """
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
     house = files("onebox")
     css = (house / "pages.css").read_text(encoding="utf-8")
     if styles:
         css += (house / folder / styles).read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FunctionLoader(lambda name: (house / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters.update(cut=cut, plain=plain, figure=_figure, percent=_percent, thousands=_thousands)
-    page = environment.from_string((house / folder / template).read_text(encoding="utf-8"))
-    return page.render(css=Markup(css), trusted=Markup, version=__version__, **values)  # noqa: S704 - our own file
+    environment.filters["trusted"] = Markup  # for our own drawings
+    page = environment.get_template(f"{folder}/{template}")
+    return page.render(css=Markup(css), version=__version__, **values)  # noqa: S704 - our own file
 
 
 def write_page(path: Path, page: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from onebox.doctor import check
+from onebox.doctor.clusters import clustered
 from onebox.doctor.findings import CODES, Checkup, Corners, Finding, in_order
 from onebox.doctor.page import OTHER, OWN, render_check_page, write_check_page
 from onebox.errors import RunFolderError
@@ -284,3 +285,56 @@ def test_a_real_set_s_page_is_small_and_quick_to_read(real_data: Path, tmp_path:
     assert (tmp_path / "check.html").stat().st_size < 5_000_000
     assert f"wrong-size {found.counts()['wrong-size']}" in page.text
     assert "images/Cars1.jpg" in page.text
+
+
+def test_findings_about_one_cluster_of_copies_share_a_card(tmp_path: Path) -> None:
+    """Six pairs of four identical pictures, one pair of two others, and one finding about no pair."""
+    paths = [str(picture(tmp_path / f"{i}.jpg", 480, 240)) for i in range(7)]
+    pairs = [(a, b) for a in range(4) for b in range(a + 1, 4)] + [(4, 5)]
+    findings = [
+        Finding("duplicate-boxes", paths[a], "a.csv", 9 * a + b, f"pair{a}{b}", others=(paths[b],),
+                other_box=(40.0, 60.0, 180.0, 180.0))
+        for a, b in pairs
+    ]  # fmt: skip
+    findings.append(Finding("duplicate-boxes", paths[6], "a.csv", 99, "alone"))
+    assert [len(some) for some in clustered(findings)] == [6, 1, 1]
+    boxes: dict[str, tuple[tuple[str, Corners], ...]] = dict.fromkeys(paths, (("", (120.0, 60.0, 360.0, 180.0)),))
+    page = Page(render_check_page(checkup(*findings, boxes=boxes), root=str(tmp_path)))
+    assert [attrs["alt"] for attrs in page.all("img")] == [
+        "0.jpg", "the other picture: 1.jpg", "the other picture: 2.jpg", "the other picture: 3.jpg",
+        "4.jpg", "the other picture: 5.jpg", "6.jpg",
+    ]  # fmt: skip
+    assert "8 in 3 clusters of copies" in page.text
+    assert "and 4 more pairs of these, below as text" in page.text
+    for a, b in pairs:
+        assert page.text.count(f"pair{a}{b}") == 1
+    first = shown(page)[0]
+    assert edge(first, OWN) is not None
+    assert edge(first, OTHER) is not None
+
+
+def test_clusters_that_a_later_finding_links_become_one() -> None:
+    def pair(a: str, b: str) -> Finding:
+        return Finding("near-duplicate", b, None, None, "x", others=(a,))
+
+    linked = clustered(
+        [pair("a", "b"), pair("c", "d"), Finding("near-duplicate", "e", None, None, "x"), pair("b", "c")]
+    )
+    assert [[f.picture for f in some] for some in linked] == [["b", "d", "c"], ["e"]]
+    assert clustered([]) == []
+
+
+def test_the_terminal_names_the_picture_where_the_annotation_s_name_does_not(tmp_path: Path) -> None:
+    from tests.small_runs import here
+
+    for name in ("Cars0.jpg", "Cars0.png", "Cars1.jpg"):
+        picture(tmp_path / "set" / name, 80 if name != "Cars1.jpg" else 70, 60)
+    for stem, extension in (("Cars0", "png"), ("Cars1", "jpg")):
+        (tmp_path / "set" / f"{stem}.xml").write_text(
+            f"<annotation><filename>{stem}.{extension}</filename><size><width>9</width><height>9</height></size>"
+            "<object><name>car</name><bndbox><xmin>5</xmin><ymin>5</ymin><xmax>40</xmax><ymax>40</ymax></bndbox></object>"
+            "</annotation>"
+        )
+    lines = [line for line in here("check", tmp_path / "set").out.splitlines() if "the annotation says" in line]
+    assert any("Cars0.png: the annotation says" in line for line in lines), lines
+    assert any("Cars1.xml" in line and "Cars1.jpg:" not in line for line in lines), lines

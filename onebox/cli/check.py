@@ -5,6 +5,7 @@ copy. Writes nothing but what was asked for.
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path, PurePath
 
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from onebox.doctor import CODES, Checkup, Finding, Level, diagnose
 from onebox.doctor.fix import Repaired, fix
+from onebox.errors import ConfigError
 from onebox.files import write_atomic
 
 #: Findings of one code shown on the terminal; the JSON and the page have them all.
@@ -31,10 +33,15 @@ def run_check(
     json_path: Path | None = None,
     page_path: Path | None = None,
     fix_path: Path | None = None,
+    model: Path | None = None,
+    folds: int | None = None,
+    minutes: float | None = None,
 ) -> None:
     """Prints what was read and what is wrong with it. Raises OneboxError where nothing can be read, or where something
     asked for cannot be written."""
-    errors = Console(stderr=True, highlight=False)
+    if model is None and (folds is not None or minutes is not None):
+        raise ConfigError("--folds and --minutes are for --model", fix="Add --model RUN.")
+    errors = Console(stderr=True, highlight=False, emoji=False)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("looking at pictures", total=None)
 
@@ -42,9 +49,13 @@ def run_check(
             progress.update(task, completed=done, total=total)
 
         diagnosis = diagnose(data, layout=layout, boxes=boxes, progress=show)
-        checkup = diagnosis.checkup
         progress.stop()
-        _show(checkup, Console(highlight=False))
+        if model is not None:
+            from onebox.cli.suspects import add_suspects  # not needed without a model
+
+            diagnosis = add_suspects(diagnosis, model, folds=folds, minutes=minutes)
+        checkup = diagnosis.checkup
+        _show(checkup, Console(highlight=False, emoji=False))
         if json_path is not None:
             write_atomic(json_path, json.dumps(checkup.to_dict(), indent=2, ensure_ascii=False) + "\n")
             typer.echo(f"Findings: {json_path}", err=True)
@@ -96,9 +107,10 @@ def _show(checkup: Checkup, console: Console) -> None:
         table.add_row(kind.level, code, str(len(findings)), kind.meaning, style=_STYLES[kind.level])
     console.print()
     console.print(table)
+    ambiguous = _ambiguous(checkup)
     for code, findings in by_code.items():
         console.print(f"\n{code}", style=_STYLES[CODES[code].level], markup=False)
-        lines = [_line(finding) for finding in findings[:SHOWN]]
+        lines = [_line(finding, ambiguous) for finding in findings[:SHOWN]]
         if len(findings) > SHOWN:
             lines.append(f"... and {len(findings) - SHOWN} more (--json FILE has all)")
         # plain lines, never cut: `file:line` is there to be copied
@@ -106,10 +118,20 @@ def _show(checkup: Checkup, console: Console) -> None:
             console.print(f"  {line}", markup=False, soft_wrap=True)
 
 
-def _line(finding: Finding) -> str:
+def _ambiguous(checkup: Checkup) -> set[str]:
+    """Pictures that share folder and stem with another one: an annotation's name does not tell which it means."""
+    pictures = {path for f in checkup.findings for path in (f.picture, *f.others) if path} | set(checkup.boxes)
+    by_stem: dict[str, list[str]] = {}
+    for picture in pictures:
+        by_stem.setdefault(os.path.splitext(picture)[0], []).append(picture)  # noqa: PTH122 - names may be anything
+    return {picture for some in by_stem.values() if len(some) > 1 for picture in some}
+
+
+def _line(finding: Finding, ambiguous: set[str]) -> str:
     """Where it is written, which picture where that does not say it, what is wrong."""
     name = PurePath(finding.picture).name if finding.picture else ""
-    told = not name or finding.file is None or PurePath(finding.file).stem == PurePath(name).stem
+    same_stem = finding.file is not None and PurePath(finding.file).stem == PurePath(name).stem
+    told = not name or finding.file is None or (same_stem and finding.picture not in ambiguous)
     sure = f" ({finding.confidence:.0%} sure)" if finding.confidence < 1 else ""
     message = f"{finding.message}{sure}" if told else f"{name}: {finding.message}{sure}"
     return f"{finding.place}  {message}" if finding.place else message

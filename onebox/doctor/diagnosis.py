@@ -89,8 +89,11 @@ def _boxes_of(source: Source, facts: Mapping[str, PictureFacts]) -> dict[str, tu
 
 def _unlabelled(dataset: Dataset, sources: Sequence[Source]) -> Iterator[Finding]:
     others = {entry.path: source.layout for source in reversed(sources[1:]) for entry in source.labelled()}
+    says_none = {sample.path for sample in dataset.without_object}
     for sample in dataset:
-        if sample.label is None:
+        if sample.path in says_none and sample.path not in others:
+            yield finding_at("no-object", sample.path, sample.where, "an annotation without an object")
+        elif sample.label is None:
             message = "an annotation without an object" if sample.where else "a picture without an annotation"
             if sample.path in others:
                 message += f"; the {others[sample.path]} annotations have one"

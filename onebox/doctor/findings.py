@@ -40,7 +40,8 @@ CODES: dict[str, Kind] = {
     "class-contradicts-name": Kind("warning", "The class in the annotation is not the one in the picture's name."),
     "mixed-classes": Kind("warning", "One picture holds objects of several classes; the largest names it."),
     "several-objects": Kind("warning", "One picture holds several objects; the largest is kept."),
-    "unlabelled": Kind("warning", "A picture without a label; it is not trained on."),
+    "unlabelled": Kind("warning", "A picture without a label; no class and no box is learnt from it."),
+    "no-object": Kind("info", "An annotation says that its picture holds no object; it teaches presence."),
     "no-annotation-file": Kind("info", "A picture that other annotations label has none in this layout."),
     "wrong-size": Kind("warning", "The size written in the annotation is not the picture's; onebox ignores it."),
     "wrong-depth": Kind("warning", "The number of channels written in the annotation is not the picture's."),
@@ -100,7 +101,12 @@ CODES: dict[str, Kind] = {
     "near-duplicate": Kind("warning", "A copy of another picture: re-encoded, resized, slightly cropped or mirrored."),
     "label-noise": Kind("info", "How far the labels of copies agree: a measured ceiling for any model on this set."),
     "augmented-siblings": Kind("info", "Several pictures were made from one photo; a split must keep them together."),
+    # with --model: onebox.doctor.suspects
+    "label-suspect": Kind("warning", "A model that never saw the picture says another class, and is sure of it."),
+    "box-suspect": Kind("warning", "The box is not where a model that never saw the picture sees the object."),
 }
+#: Codes whose findings are a ranking: the surest first, wherever they are listed.
+RANKED = ("label-suspect", "box-suspect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +182,13 @@ class Checkup:
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Errors first, then by code, picture and line; the same finding once."""
+    """Errors first, then by code, picture and line, or by sureness where the code is one of RANKED; the same finding
+    once."""
 
-    def key(finding: Finding) -> tuple[int, str, str, str, int, str]:
+    def key(finding: Finding) -> tuple[int, str, float, str, str, int, str]:
         f = finding
-        return (LEVELS.index(f.level), f.code, f.picture or "", f.file or "", f.line or 0, f.message)
+        first = -f.confidence if f.code in RANKED else 0.0
+        return (LEVELS.index(f.level), f.code, first, f.picture or "", f.file or "", f.line or 0, f.message)
 
     return tuple(sorted(dict.fromkeys(findings), key=key))
 

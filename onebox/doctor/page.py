@@ -15,7 +15,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from onebox.doctor.findings import CODES, LEVELS, Checkup, Corners, Finding, Level
+from onebox.doctor.clusters import clustered
+from onebox.doctor.findings import CODES, LEVELS, RANKED, Checkup, Corners, Finding, Level
 from onebox.draw import PREDICTION, TRUTH, Colour, draw_box, draw_thumbnail
 from onebox.errors import PictureError
 from onebox.formats.table import LAYOUTS
@@ -23,8 +24,8 @@ from onebox.images import open_image
 from onebox.pages import data_uri, render_page, write_page
 from onebox.types import Box
 
-#: Longer side of a thumbnail in pixels.
-THUMB_PX = 240
+#: Longer side of a thumbnail in pixels, and of those in a cluster of three and more.
+THUMB_PX, CLUSTER_PX = 240, 180
 #: Of a picture's own boxes, and of those of the other picture of a pair.
 OWN: Colour = PREDICTION
 OTHER: Colour = TRUTH
@@ -35,6 +36,8 @@ _CARD_BYTES, _ROW_BYTES = 2_700_000, 1_500_000
 _MARKUP_BYTES = 300
 _MOST_CLASSES = 60
 _MOST_OBJECTS, _MOST_NAMED = 20, 4
+# Of one cluster of copies: pictures drawn, findings told.
+_MOST_IN_CLUSTER, _MOST_TOLD = 4, 2
 _MOST_LETTERS = 160
 
 _TITLES: dict[Level, tuple[str, str]] = {
@@ -68,16 +71,19 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One finding with its picture, and, of a pair, the other one; `more` counts further pictures of a cluster."""
+    """One finding with its picture, or all findings about a cluster of copies with several of its pictures; `more`
+    counts further pictures, `below` the findings that are listed as text instead."""
 
-    row: Row
+    rows: tuple[Row, ...]
     pictures: tuple[Drawn, ...]
     more: int
+    below: int
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """All findings of one code: the first as cards, then rows; `hidden` counts those not on the page."""
+    """All findings of one code: the first as cards, then rows; `hidden` counts those not on the page. `clusters`:
+    groups of copies, where several findings speak of one; else 0."""
 
     code: str
     level: Level
@@ -87,6 +93,7 @@ class Group:
     cards: tuple[Card, ...]
     rows: tuple[Row, ...]
     hidden: int
+    clusters: int
 
 
 def write_check_page(path: Path, checkup: Checkup, *, root: str = "") -> None:
@@ -118,6 +125,7 @@ def render_check_page(checkup: Checkup, *, root: str = "") -> str:
         groups=groups,
         drawn=any(group.cards for group in groups),
         pairs=any(len(card.pictures) > 1 for group in groups for card in group.cards),
+        suspects=any(group.code in RANKED and group.cards for group in groups),
         classes=classes[:_MOST_CLASSES],
         more_classes=max(0, len(classes) - _MOST_CLASSES),
         largest=max(checkup.classes.values(), default=0) or 1,
@@ -143,19 +151,22 @@ def _groups(checkup: Checkup, root: str) -> list[Group]:
 
 
 def _group(code: str, findings: Sequence[Finding], checkup: Checkup, root: str, room: tuple[int, int]) -> Group:
-    """The surest findings are drawn, as many as there is room for; the others are listed. `room`: bytes of cards and of
-    rows."""
+    """The surest findings are drawn, as many as there is room for, those about one cluster of copies on one card; the
+    others are listed. `room`: bytes of cards and of rows."""
     cards: list[Card] = []
     listed: list[Finding] = []
     for_cards, for_rows = room
-    for finding in sorted(findings, key=lambda f: -f.confidence):
-        if for_cards > 0 and finding.picture in checkup.boxes and len(cards) < _MOST_DRAWN:
-            card = _card(finding, checkup, root)
-            for_cards -= sum(len(picture.uri) + 3 * _bytes(picture.name) for picture in card.pictures) + _cost(card.row)
+    clusters = clustered(sorted(findings, key=lambda f: -f.confidence))
+    for cluster in clusters:
+        if for_cards > 0 and cluster[0].picture in checkup.boxes and len(cards) < _MOST_DRAWN:
+            card = _card(cluster, checkup, root)
+            for_cards -= sum(len(picture.uri) + 3 * _bytes(picture.name) for picture in card.pictures)
+            for_cards -= sum(map(_cost, card.rows))
             if for_cards > 0:
                 cards.append(card)
+                listed += cluster[len(card.rows) :]
                 continue
-        listed.append(finding)
+        listed += cluster
     rows: list[Row] = []
     for finding in listed[:_MOST_LISTED]:
         row = _row(finding, root)
@@ -172,6 +183,7 @@ def _group(code: str, findings: Sequence[Finding], checkup: Checkup, root: str, 
         cards=tuple(cards),
         rows=tuple(rows),
         hidden=len(listed) - len(rows),
+        clusters=len(clusters) if len(clusters) < len(findings) else 0,
     )
 
 
@@ -190,31 +202,37 @@ def _row(finding: Finding, root: str) -> Row:
     return Row(finding.message, place, _shown(finding.picture, root), sure, finding.fix)
 
 
-def _card(finding: Finding, checkup: Checkup, root: str) -> Card:
-    picture = finding.picture or ""
-    shown = [_drawn(picture, checkup.boxes[picture], finding.other_box, root)]
-    others = [path for path in finding.others if path in checkup.boxes and path != picture]
-    if others:
-        shown.append(_drawn(others[0], checkup.boxes[others[0]], None, root, is_other=True))
-    return Card(_row(finding, root), tuple(shown), max(0, len(others) - 1))
+def _card(cluster: Sequence[Finding], checkup: Checkup, root: str) -> Card:
+    """The first picture with its own boxes and those of the others; then the others."""
+    picture = cluster[0].picture or ""
+    dashed = [f.other_box for f in cluster if f.picture == picture and f.other_box is not None]
+    paths = dict.fromkeys(path for f in cluster for path in (f.picture, *f.others) if path is not None)
+    others = [path for path in paths if path in checkup.boxes and path != picture]
+    most = 1 if len(cluster) == 1 else _MOST_IN_CLUSTER - 1
+    px = CLUSTER_PX if min(most, len(others)) > 1 else THUMB_PX
+    shown = [_drawn(picture, checkup.boxes[picture], dashed[:_MOST_IN_CLUSTER], root, px)]
+    shown += [_drawn(path, checkup.boxes[path], (), root, px, is_other=True) for path in others[:most]]
+    rows = [_row(finding, root) for finding in cluster[:_MOST_TOLD]]
+    return Card(tuple(rows), tuple(shown), max(0, len(others) - most), len(cluster) - len(rows))
 
 
 def _drawn(
     path: str,
     objects: Sequence[tuple[str, Corners]],
-    other_box: Corners | None,
+    other_boxes: Sequence[Corners],
     root: str,
+    px: int,
     *,
     is_other: bool = False,
 ) -> Drawn:
     name = _shown(path, root)
     try:
-        image, size = open_image(path, at_least=THUMB_PX)
+        image, size = open_image(path, at_least=px)
     except PictureError as error:
         return Drawn(name, problem=error.what)
-    small = draw_thumbnail(image, None, px=THUMB_PX, size=size)
+    small = draw_thumbnail(image, None, px=px, size=size)
     factors = (small.width / size.width, small.height / size.height)
-    small = _with_boxes(small, factors, objects, other_box, OTHER if is_other else OWN)
+    small = _with_boxes(small, factors, objects, other_boxes, OTHER if is_other else OWN)
     return Drawn(name, data_uri(small, quality=78), small.width, small.height)
 
 
@@ -222,18 +240,23 @@ def _with_boxes(
     small: Image.Image,
     factors: tuple[float, float],
     objects: Sequence[tuple[str, Corners]],
-    other_box: Corners | None,
+    other_boxes: Sequence[Corners],
     colour: Colour,
 ) -> Image.Image:
-    """Every object that has a box of four numbers, solid in `colour`, and dashed the box of the other picture of a
-    pair. Of many objects the first are drawn, without their names."""
+    """Every object that has a box of four numbers, solid in `colour`, and dashed the boxes of other pictures of a
+    cluster. Of many objects the first are drawn, without their names."""
     boxes = [(label, box) for label, corners in objects if (box := _scaled(corners, factors)) is not None]
-    dashed = _scaled(other_box, factors) if other_box is not None else None
-    if dashed is not None and not boxes:
-        return draw_box(small, dashed, "", colour=OTHER)
+    dashed = [box for corners in other_boxes if (box := _scaled(corners, factors)) is not None]
+    if not boxes:
+        for box in dashed:
+            small = draw_box(small, box, "", colour=OTHER)
+        return small
     for label, box in boxes[:_MOST_OBJECTS]:
-        small = draw_box(small, box, label if len(boxes) <= _MOST_NAMED else "", colour=colour, truth=dashed)
-        dashed = None
+        text = label if len(boxes) <= _MOST_NAMED else ""
+        small = draw_box(small, box, text, colour=colour, truth=dashed[0] if dashed else None)
+        for other in dashed[1:]:
+            small = draw_box(small, box, text, colour=colour, truth=other)
+        dashed = []
     return small
 
 

@@ -17,7 +17,7 @@ def _nothing() -> dict[str, Any]:
 class DataFacts:
     """`source`: the folder or file given; `layout`: the reader's name; `counts`: pictures by use, such as
     {"train": 600, "val": 150, "skipped": 3}; `class_counts`: use -> class -> pictures; `notes`: sentences of the
-    doctor or the split; `skipped`: (picture, reason)."""
+    doctor or the split; `skipped`: (picture, reason); `measures`: use -> what was measured -> text."""
 
     source: str = ""
     layout: str = ""
@@ -25,6 +25,7 @@ class DataFacts:
     class_counts: Mapping[str, Mapping[str, int]] = field(default_factory=_nothing)
     notes: Sequence[str] = ()
     skipped: Sequence[tuple[str, str]] = ()
+    measures: Mapping[str, Mapping[str, str]] = field(default_factory=_nothing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,9 @@ class RunFacts:
     """`command`: the exact command line; `recipe`; `judged_on`: a sentence on which pictures the scores are from (and
     whether the kept epoch was chosen on them); `config`: setting -> value; `versions`: package -> version;
     `machine`: one line; `seconds`: wall time; `finished`: local time as text; `export_check`: the manifest's
-    (`pictures`, `box_gap_px`, `probability_gap`)."""
+    (`pictures`, `box_gap_px`, `probability_gap`); `model`: what is known of the model that was judged, name -> text;
+    `stopped`: why the run ended before its time, empty where it did not; `fitted_here`: whether the
+    model was calibrated on the pictures it is judged on here."""
 
     command: str = ""
     recipe: str = ""
@@ -45,3 +48,6 @@ class RunFacts:
     finished: str = ""
     data: DataFacts = field(default_factory=DataFacts)
     export_check: Mapping[str, Any] = field(default_factory=_nothing)
+    model: Mapping[str, str] = field(default_factory=_nothing)
+    stopped: str = ""
+    fitted_here: bool = False

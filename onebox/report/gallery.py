@@ -78,7 +78,7 @@ def _thumb(record: Record) -> Thumb:
         uri=uri,
         width=width,
         height=height,
-        name=PurePath(record.path).name,
+        name="/".join(PurePath(record.path).parts[-2:]),
         truth=record.label,
         answer=answer.label,
         score=answer.score,

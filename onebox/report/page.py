@@ -14,13 +14,17 @@ from onebox.boxes import iou, to_pixels
 from onebox.evaluation import Evaluation, Record
 from onebox.metrics import Metrics
 from onebox.pages import render_page, write_page
+from onebox.report.confusion import confusion, mixed_up
+from onebox.report.curves import learning_curves
+from onebox.report.error_map import error_map, wilson
 from onebox.report.facts import RunFacts
 from onebox.report.gallery import galleries
-from onebox.report.plots import Plot, iou_histogram, learning_curves, success_curve
+from onebox.report.overlap import iou_histogram, success_curve
+from onebox.report.plots import Plot
+from onebox.report.trust import trust_note, trust_plots
 
-# What keeps any page below 5 MB, with the letters of one value: rows of a list, classes of a confusion matrix.
+# What keeps any page below 5 MB, with the letters of one value: rows of a list.
 _MOST_ROWS = 300
-_MOST_CONFUSED = 20
 
 
 def write_report(
@@ -28,7 +32,7 @@ def write_report(
 ) -> None:
     """Writes the page to `path`, whole or not at all; a page already there is replaced.
 
-    `history`: one mapping per epoch (see `plots.learning_curves`), empty for a bare evaluation; `evaluation` None for
+    `history`: one mapping per epoch (see `curves.learning_curves`), empty for a bare evaluation; `evaluation` None for
     a run that could not be judged. Raises MissingExtraError without matplotlib, RunFolderError where the file cannot
     be written.
     """
@@ -47,27 +51,30 @@ def render_report(
         took=_duration(run.seconds),
         curves=learning_curves(history),
         epochs=len(history),
-        judged=_judged(evaluation) if evaluation else None,
+        judged=_judged(evaluation, fitted_here=run.fitted_here) if evaluation else None,
         skipped=_capped(run.data.skipped),
+        notes=_capped(run.data.notes),
         class_table=_class_table(run.data.class_counts),
-        most_rows=_MOST_ROWS,
     )
 
 
-def _judged(evaluation: Evaluation) -> dict[str, Any]:
+def _judged(evaluation: Evaluation, *, fitted_here: bool) -> dict[str, Any]:
     """Everything the page says of the scores."""
     metrics, records = evaluation.metrics, evaluation.records
-    confusion = _confusion(metrics)
+    matrix = confusion(metrics)
     classes = sorted(metrics.per_class.items(), key=lambda item: _worst_first(item[1]))
     return {
         "metrics": metrics,
         "rows": _scoreboard(metrics),
         "plots": _overlap_plots(metrics, records),
-        "classes": _capped([(name, c) for name, c in classes if c["n"]]),
+        "classes": _capped([(name, c, *_interval(c)) for name, c in classes if c["n"]]),
         "empty_classes": sum(1 for _, c in classes if not c["n"]),
-        "confusion": confusion,
-        "mixed_up": _mixed_up(metrics, most=5 if confusion else 10),
+        "confusion": matrix,
+        "mixed_up": mixed_up(metrics, most=5 if matrix and not matrix.dense else 10),
+        "errors": error_map(records),
         "groups": galleries(records),
+        "trust": trust_plots(evaluation),
+        "trust_note": trust_note(evaluation, fitted_here=fitted_here),
         "unreadable": _capped(evaluation.unreadable),
         "unlabelled": evaluation.unlabelled,
     }
@@ -102,26 +109,6 @@ def _overlap_plots(metrics: Metrics, records: Sequence[Record]) -> list[Plot]:
     return [iou_histogram(ious), success_curve(ious, [r.class_right for r in records], base)]
 
 
-def _confusion(metrics: Metrics) -> list[dict[str, Any]]:
-    """Rows for the matrix, each cell with its share of the row; empty where there are too many classes to read."""
-    if not 2 <= len(metrics.class_names) <= _MOST_CONFUSED:
-        return []
-    rows: list[dict[str, Any]] = []
-    for i, counts in enumerate(metrics.confusion):
-        total = sum(counts)
-        cells = [{"n": n, "share": n / total if total else 0.0, "right": i == j} for j, n in enumerate(counts)]
-        rows.append({"label": metrics.class_names[i], "cells": cells, "n": total})
-    return rows
-
-
-def _mixed_up(metrics: Metrics, most: int) -> list[tuple[str, str, int]]:
-    """The commonest mistakes: (true class, answer, pictures)."""
-    names = metrics.class_names
-    wrong = [(n, i, j) for i, row in enumerate(metrics.confusion) for j, n in enumerate(row) if n and i != j]
-    wrong.sort(key=lambda item: (-item[0], item[1], item[2]))
-    return [(names[i], names[j], n) for n, i, j in wrong[:most]]
-
-
 def _class_table(class_counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     """Uses ("train", "val") as columns, classes as rows in the order in which they first come up."""
     uses = [use for use, counts in class_counts.items() if counts]
@@ -132,6 +119,10 @@ def _class_table(class_counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any
 
 def _capped(rows: Sequence[Any]) -> dict[str, Any]:
     return {"rows": list(rows[:_MOST_ROWS]), "total": len(rows), "more": max(0, len(rows) - _MOST_ROWS)}
+
+
+def _interval(figures: Mapping[str, Any]) -> tuple[float, float]:
+    return wilson(round(figures["joint_50"] * figures["n"]), figures["n"])
 
 
 def _worst_first(figures: Mapping[str, Any]) -> tuple[float, float]:
