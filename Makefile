@@ -20,7 +20,7 @@ format: .venv/.test ## put the code in shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmark: .venv/.train ## the figures of docs/log.md, on the real sets: about an hour
+benchmark: .venv/.train ## the figures of docs/log.md, on the real sets: many hours (docs/benchmark.md)
 	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.check

@@ -56,7 +56,7 @@ def training_speed() -> str:
     config = make_config(backbone=TRUNK, weights=WEIGHTS, epochs=9, trunk_lr=0.25, patience=0)
     torch.set_flush_denormal(True)
     cache = build_cache(data, data.class_names, config.imgsz)
-    session = api._start_session(config, data.class_names, Accelerator())
+    session = api.start_session(config, data.class_names, Accelerator())
     epochs = train_epochs(session, cache, None)
     x = torch.rand(config.batch, 3, config.imgsz, config.imgsz).mul(255).contiguous(memory_format=torch.channels_last)
     y = torch.tensor([[0.2, 0.2, 0.8, 0.8]]).expand(config.batch, 4)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from onebox._version import __version__
 
 if TYPE_CHECKING:
+    from onebox.comparison import compare
     from onebox.conversion import convert
     from onebox.dataset import Dataset, load_dataset
     from onebox.doctor import check
     from onebox.errors import OneboxError
     from onebox.evaluation import evaluate
+    from onebox.explanation import explain
     from onebox.metrics import Metrics
     from onebox.predictions import Prediction
     from onebox.runtime import OnnxLocalizer, load
@@ -33,8 +35,10 @@ _HOMES = {
     "Prediction": "onebox.predictions",
     "Sample": "onebox.types",
     "check": "onebox.doctor",
+    "compare": "onebox.comparison",
     "convert": "onebox.conversion",
     "evaluate": "onebox.evaluation",
+    "explain": "onebox.explanation",
     "load": "onebox.runtime",
     "load_dataset": "onebox.dataset",
     "train": "onebox.training",
@@ -51,8 +55,10 @@ __all__ = [
     "Sample",
     "__version__",
     "check",
+    "compare",
     "convert",
     "evaluate",
+    "explain",
     "load",
     "load_dataset",
     "train",

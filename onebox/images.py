@@ -62,7 +62,9 @@ _TURNS = {
 }
 
 
-def open_image(source: ImageSource, *, at_least: int | None = None) -> tuple[Image.Image, ImageSize]:
+def open_image(
+    source: ImageSource, *, at_least: int | None = None, max_pixels: int | None = None
+) -> tuple[Image.Image, ImageSize]:
     """Decodes one picture completely to upright RGB.
 
     EXIF orientation is applied; 16-bit and float pictures are scaled to 8 bits; palette and transparent pictures are
@@ -73,12 +75,12 @@ def open_image(source: ImageSource, *, at_least: int | None = None) -> tuple[Ima
     >= `at_least`), which is several times faster; the size returned is still that of the full upright picture.
 
     Returns the picture and its full upright size. Raises PictureError, with the reason, for anything unreadable,
-    truncated (found because everything is decoded) or larger than MAX_PIXELS.
+    truncated (found because everything is decoded) or larger than `max_pixels` (MAX_PIXELS where None), by its header.
     """
     if isinstance(source, np.ndarray):
         image = _from_array(source)
         return image, ImageSize(*image.size)
-    with PictureFile(source) as opened:
+    with PictureFile(source, max_pixels=max_pixels) as opened:
         return opened.decode(at_least), opened.size
 
 
@@ -118,14 +120,14 @@ class Header(NamedTuple):
 class PictureFile:
     """One picture that has been opened, not yet decoded: who needs the header only, or both, opens it once.
 
-    Raises PictureError on opening for what is no picture, or claims more than MAX_PIXELS; to be used in a `with`
+    Raises PictureError on opening for what is no picture, or claims more than `max_pixels`; to be used in a `with`
     block, which leaves a Pillow image or bytes given as they were.
     """
 
-    def __init__(self, source: str | os.PathLike[str] | bytes | Image.Image) -> None:
+    def __init__(self, source: str | os.PathLike[str] | bytes | Image.Image, *, max_pixels: int | None = None) -> None:
         self.name = describe_source(source)
         with _explained(self.name):
-            self._image = _open(source)
+            self._image = _open(source, max_pixels)
         #: Pillow's name of the kind of file, and width and height as stored.
         self.container = self._image.format or ""
         self.stored = ImageSize(*self._image.size)
@@ -189,9 +191,9 @@ def resize_image(image: Image.Image, imgsz: int) -> Pixels:
     return np.asarray(resized, dtype=np.uint8)
 
 
-def load_pixels(source: ImageSource, imgsz: int) -> tuple[Pixels, ImageSize]:
+def load_pixels(source: ImageSource, imgsz: int, *, max_pixels: int | None = None) -> tuple[Pixels, ImageSize]:
     """`open_image` then `resize_image`: (imgsz, imgsz, 3) uint8 and the full upright size. Raises PictureError."""
-    image, size = open_image(source, at_least=imgsz)
+    image, size = open_image(source, at_least=imgsz, max_pixels=max_pixels)
     return resize_image(image, imgsz), size
 
 
@@ -208,7 +210,7 @@ def describe_source(source: object) -> str:
     return f"<{type(source).__name__}>"
 
 
-def _open(source: object) -> Image.Image:
+def _open(source: object, max_pixels: int | None = None) -> Image.Image:
     _silence_pillow()
     if isinstance(source, Image.Image):
         opened = source.copy()
@@ -230,9 +232,10 @@ def _open(source: object) -> Image.Image:
         raise PictureError(
             f"cannot take a picture from {type(source).__name__}", fix="Give a path, bytes, a Pillow image or an array."
         )
-    if opened.width * opened.height > MAX_PIXELS:
+    most = MAX_PIXELS if max_pixels is None else max_pixels
+    if opened.width * opened.height > most:
         raise PictureError(
-            f"{opened.width}x{opened.height} pixels is more than the {MAX_PIXELS:,} allowed",
+            f"{opened.width}x{opened.height} pixels is more than the {most:,} allowed",
             where=describe_source(source),
             fix="Shrink the picture first.",
         )
@@ -256,6 +259,8 @@ def _explained(name: str) -> Generator[None, None, None]:
         raise
     except FileNotFoundError:
         raise PictureError("no such file", where=name) from None
+    except Image.DecompressionBombError as error:  # Pillow's own limit, which comes before ours
+        raise PictureError("more pixels than are allowed", where=name, fix="Shrink the picture first.") from error
     except Exception as error:  # decoders raise many kinds (OSError, SyntaxError, struct.error, ...)
         raise PictureError(f"cannot read this picture ({_reason(error)})", where=name) from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.browser import chromium  # noqa: F401 - a fixture for all
 from tests.small_runs import TINY, coloured_set
 
 # a machine that is busy with something else is no failure

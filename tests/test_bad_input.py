@@ -3,6 +3,7 @@ traceback, and not one of their files changed."""
 
 from __future__ import annotations
 
+import re
 import resource
 import shutil
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 import onebox
 from onebox.errors import ConfigError
 from onebox.files import atomic_path, write_atomic
-from tests.small_runs import TINY_FLAGS, coloured_set, here, python, shell, untouched
+from tests.small_runs import ROOT, TINY_FLAGS, coloured_set, here, python, shell, untouched
 from tests.small_sets import picture, text
 
 
@@ -420,3 +421,14 @@ def test_a_file_is_replaced_in_one_piece(tmp_path: Path) -> None:
         broken()
     assert path.read_text() == "the new model, which is longer"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_line_numbers_stay_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rich reads `:100:` as the name of an emoji unless told not to."""
+    from onebox.training.reporter import Terminal
+
+    Terminal().say("skipped: labels.csv:100: a.png: 2 objects")
+    assert "labels.csv:100: a.png" in capsys.readouterr().err
+    for path in (ROOT / "onebox").rglob("*.py"):
+        for call in re.findall(r"\bConsole\(.*", path.read_text("utf-8")):
+            assert "emoji=False" in call, path

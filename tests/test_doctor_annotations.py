@@ -235,7 +235,7 @@ def test_pixels_in_yolo_files_and_files_without_an_object(tmp_path: Path) -> Non
     told = {Path(f.picture or "").name: f for f in check(tmp_path).findings if f.picture}
     assert {name: f.code for name, f in told.items()} == {
         "1.jpg": "mixed-units",
-        "2.jpg": "unlabelled",
+        "2.jpg": "no-object",
         "3.jpg": "bad-box",
         "4.jpg": "bad-box",
         "5.jpg": "unlabelled",

@@ -18,7 +18,7 @@ from PIL import Image  # noqa: E402
 import onebox  # noqa: E402
 from onebox.errors import ExportError  # noqa: E402
 from onebox.images import load_pixels, open_image  # noqa: E402
-from onebox.manifest import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, Manifest  # noqa: E402
+from onebox.manifest import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, PRESENCE_OUTPUT, Manifest  # noqa: E402
 from onebox.runtime import OnnxLocalizer  # noqa: E402
 from onebox.training import export  # noqa: E402
 from onebox.training.checkpoint import load_best  # noqa: E402
@@ -45,7 +45,7 @@ def test_the_graph_s_names_and_manifest(tiny_run: Path) -> None:
     model = onnx.load(str(tiny_run / "model.onnx"))
     onnx.checker.check_model(model)
     assert [i.name for i in model.graph.input] == [INPUT_NAME]
-    assert tuple(o.name for o in model.graph.output) == OUTPUT_NAMES
+    assert tuple(o.name for o in model.graph.output) == (*OUTPUT_NAMES, PRESENCE_OUTPUT)
     assert [entry.key for entry in model.metadata_props] == [METADATA_KEY]
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert model.producer_name == "onebox"

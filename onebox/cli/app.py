@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from onebox._version import __version__
+from onebox.cli.label import label_command
 from onebox.cli.train import train_command
 from onebox.types import Multiple
 
@@ -28,6 +29,10 @@ Boxes = Annotated[
 ]
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="a folder of pictures with annotations, or one annotation file")
+]
+Refine = Annotated[
+    bool | None,
+    typer.Option("--refine/--no-refine", help="look at each picture twice, or once  [default: as MODEL was made for]"),
 ]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="a model.onnx, or the run folder that holds one")]
 
@@ -70,11 +75,23 @@ def check(
     fix: Annotated[
         Path | None, typer.Option(metavar="OUT", help="write a repaired copy to this new folder; DATA stays as it is")
     ] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="a run folder: say which labels and boxes are surely wrong")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="of --model: trainings, each judging what it has not seen  [default: 5]")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="of --model: for all trainings  [default: RUN's own time for each]")
+    ] = None,
 ) -> None:
     """Read any supported layout and say what is wrong with it."""
     from onebox.cli.check import run_check
 
-    run_check(data, layout=layout, boxes=boxes, json_path=json, page_path=page, fix_path=fix)
+    run_check(
+        data, layout=layout, boxes=boxes, json_path=json, page_path=page, fix_path=fix,
+        model=model, folds=folds, minutes=minutes,
+    )  # fmt: skip
 
 
 @app.command()
@@ -136,6 +153,7 @@ def split(
     )  # fmt: skip
 
 
+app.command("label")(label_command())
 app.command("train")(train_command())
 
 
@@ -143,10 +161,19 @@ app.command("train")(train_command())
 def evaluate(
     model: Model,
     data: Data,
-    json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write the figures and the answer to every picture here")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write a page here, such as report.html (plots, worst pictures)")
+    ] = None,
+    negatives: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="pictures without an object: how well are they told apart?")
+    ] = None,
     part: Annotated[
         str | None, typer.Option(help="train, val, test or all  [default: test, else val, else all]")
     ] = None,
+    refine: Refine = None,
     multiple: SeveralObjects = "error",
     layout: Layout = None,
     boxes: Boxes = None,
@@ -154,7 +181,70 @@ def evaluate(
     """The scoreboard of a model on labelled pictures, beside "always the median box"."""
     from onebox.cli.evaluate import run_evaluate
 
-    run_evaluate(model, data, json_path=json, part=part, multiple=multiple, layout=layout, boxes=boxes)
+    run_evaluate(
+        model, data, json_path=json, report_path=report, negatives=negatives, part=part, multiple=multiple,
+        layout=layout, boxes=boxes, refine=refine,
+    )  # fmt: skip
+
+
+@app.command()
+def calibrate(
+    model: Model,
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="labelled pictures that MODEL was not trained on (but see --folds)")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="the file to write  [default: NAME-calibrated.onnx beside MODEL]"),
+    ] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="put it into MODEL itself")] = False,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="K", help="DATA is what MODEL learnt from: train K times, each on all but a Kth"),
+    ] = None,
+    negatives: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="pictures without an object, to be told from the others")
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(help="of DATA: train, val, test or all  [default: val, else test; train with --folds]")
+    ] = None,
+    multiple: SeveralObjects = "error",
+    layout: Layout = None,
+    boxes: Boxes = None,
+) -> None:
+    """A copy of a model that can promise: probabilities that hold, boxes and class sets with a stated coverage."""
+    from onebox.cli.calibrate import Source, run_calibrate
+
+    reading = {"multiple": multiple, "layout": layout, "boxes": boxes}
+    run_calibrate(model, Source(data, reading, part, folds, negatives), out=out, in_place=in_place)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="run folders, or files of `onebox evaluate --json`")
+    ],
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="judge all models (folders or model files) on these pictures")
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(help="of --data: train, val, test or all  [default: test, else val, else all]")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="write the comparison here, as JSON")] = None,
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write a page here: curves, and where the runs disagree most")
+    ] = None,
+    multiple: SeveralObjects = "error",
+    layout: Layout = None,
+    boxes: Boxes = None,
+) -> None:
+    """Runs side by side on the same pictures: paired differences with intervals, and what the runs differ in."""
+    from onebox.cli.compare import run_compare
+
+    run_compare(
+        runs, data=data, part=part, json_path=json, page_path=page,
+        reading={"multiple": multiple, "layout": layout, "boxes": boxes},
+    )  # fmt: skip
 
 
 @app.command()
@@ -167,11 +257,64 @@ def predict(
     csv: Annotated[str | None, typer.Option(metavar="FILE|-", help="CSV instead")] = None,
     draw: Annotated[Path | None, typer.Option(metavar="DIR", help="write pictures with the box drawn")] = None,
     crop: Annotated[Path | None, typer.Option(metavar="DIR", help="write the object cut out")] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="add a box and a set of classes that hold the truth with this probability: 0.9"),
+    ] = None,
+    only_present: Annotated[
+        bool, typer.Option("--only-present", help="leave out pictures that hold none of the model's objects")
+    ] = False,
+    refine: Refine = None,
 ) -> None:
     """Name and box the object in pictures. A picture that cannot be read is one row with its error."""
     from onebox.cli.predict import run_predict
 
-    run_predict(model, pictures, json_to=json, csv_to=csv, draw=draw, crop=crop)
+    run_predict(
+        model, pictures, json_to=json, csv_to=csv, draw=draw, crop=crop, coverage=coverage, only_present=only_present,
+        refine=refine,
+    )  # fmt: skip
+
+
+@app.command()
+def serve(
+    model: Model,
+    host: Annotated[str, typer.Option(help="address to listen on; another than this machine's own needs a token")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free")] = 8000,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="a file with the token that every request must carry")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="a further name that this server is called by; repeatable")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="pictures worked on at a time  [default: cores]")] = None,
+    queue: Annotated[int, typer.Option(min=1, help="pictures that may wait before requests are refused")] = 64,
+    max_mib: Annotated[int, typer.Option(min=1, help="largest request, in MiB")] = 32,
+    max_megapixels: Annotated[int, typer.Option(min=1, help="largest picture")] = 50,
+) -> None:
+    """Answer over HTTP, with a page to try the model on."""
+    from onebox.cli.serve import run_serve
+
+    run_serve(
+        model, host=host, port=port, token_file=token_file, other_hosts=allow_host or (), threads=threads,
+        limits={"waiting": queue, "body_limit": max_mib << 20, "pixels": max_megapixels * 1_000_000},
+    )  # fmt: skip
+
+
+@app.command()
+def explain(
+    model: Model,
+    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="one picture")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="the picture to write  [default: PICTURE-explained.png, here]")
+    ] = None,
+    json: Annotated[str | None, typer.Option(metavar="FILE|-", help="the numbers and the five maps as JSON")] = None,
+) -> None:
+    """Where the class head looked, and where each of the four edges looked."""
+    from onebox.cli.explain import run_explain
+
+    run_explain(model, picture, out=out, json_to=json)
 
 
 @app.command()

@@ -27,7 +27,7 @@ def run_convert(
     link: bool = False,
 ) -> None:
     """Converts, and says what came of it. Raises OneboxError."""
-    errors = Console(stderr=True, highlight=False)
+    errors = Console(stderr=True, highlight=False, emoji=False)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("reading", total=None)
 

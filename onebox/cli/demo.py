@@ -35,7 +35,7 @@ def run_demo(out: Path, *, seed: int = 0) -> None:
         raise RunFolderError(
             "this folder holds something already", where=str(out), fix="Remove it, or choose another with --out."
         )
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, emoji=False)
     started = time.perf_counter()
     make_folder(out)
     data, run = out / "data", out / "run"

@@ -46,7 +46,7 @@ def run_split(
         _check_file(out, whole)
     if whole.parts():
         typer.echo(f"The data has its own split ({', '.join(whole.parts())}); it is made anew from all.", err=True)
-    errors = Console(stderr=True, highlight=False)
+    errors = Console(stderr=True, highlight=False, emoji=False)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("reading pictures", total=len(whole))
         found = find_groups(

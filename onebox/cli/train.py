@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def train_command() -> Callable[..., None]:
     """The command function, its signature extended by one optional flag per field of TrainConfig."""
     hints = get_type_hints(TrainConfig)
-    flags = [_flag(f, hints[f.name]) for f in fields(TrainConfig)]
+    flags = [setting_flag(f, hints[f.name]) for f in fields(TrainConfig)]
 
     def train(
         data: Annotated[
@@ -131,7 +131,7 @@ def _say(text: str) -> None:
         typer.echo(text, err=True)
 
 
-def _flag(field: Field[Any], hint: Any) -> inspect.Parameter:
+def setting_flag(field: Field[Any], hint: Any) -> inspect.Parameter:
     """`imgsz: int = 160` becomes `--imgsz INTEGER`, default None ("not given"), the real default told in the help."""
     kinds = [k for k in get_args(hint) if k is not types.NoneType]
     kind = kinds[0] if isinstance(hint, types.UnionType) else hint

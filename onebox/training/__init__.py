@@ -23,8 +23,7 @@ def train(data: Dataset, val: Dataset | None = None, **options: Any) -> Run:
 
     Raises OneboxError; MissingExtraError where the [train] extra is not installed.
     """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)  # read once, when torch loads its OpenMP library
+    let_waiting_threads_sleep()
     try:
         from onebox.training import api
     except ModuleNotFoundError as error:
@@ -32,3 +31,9 @@ def train(data: Dataset, val: Dataset | None = None, **options: Any) -> Run:
             f"training needs {error.name}, which is not installed", fix='Run: pip install "onebox[train]"'
         ) from None
     return api.train(data, val, **options)
+
+
+def let_waiting_threads_sleep() -> None:
+    """To be called before torch is imported for training, unless the person has said otherwise."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)  # read once, when torch loads its OpenMP library

@@ -20,25 +20,23 @@ from accelerate import Accelerator
 from onebox._version import __version__
 from onebox.dataset import Dataset
 from onebox.errors import ConfigError, TrainingError
-from onebox.evaluation import judge
 from onebox.manifest import Manifest
 from onebox.metrics import Metrics, learn_baseline
-from onebox.runtime import OnnxLocalizer
 from onebox.splitting import read_fractions
 from onebox.training import run_folder
 from onebox.training.balance import BoxWeight
-from onebox.training.cache import Cache, build_cache
 from onebox.training.checkpoint import Weights, copy_weights, load_state, save_best, save_state
 from onebox.training.config import PLAIN_TRUNK, TrainConfig, make_config
 from onebox.training.distributed import use_global_batch_norm
-from onebox.training.export import export_onnx
-from onebox.training.leaks import hold_out, refuse_leaks
-from onebox.training.loop import EpochRow, Progress, Session, make_optimizer, train_epochs
-from onebox.training.model import build_network
+from onebox.training.empty_pictures import gather_empty
+from onebox.training.finish import finish
+from onebox.training.loop import DivergedError, EpochRow, Progress, Session, make_optimizer, train_epochs
+from onebox.training.materials import HELD_OUT, Materials, classes_to_learn, gather
+from onebox.training.model import Network, build_network
+from onebox.training.presence import seconds_needed
 from onebox.training.reporter import Reporter, Silent, Terminal
-from onebox.training.story import write_training_report
+from onebox.training.trackers import need_tracker, tracked
 
-HELD_OUT = 0.2
 #: A pretrained trunk learns at this share of the heads' rate. A first choice, not tuned.
 PRETRAINED_TRUNK_SHARE = 0.25
 #: And needs less augmentation than one that starts from nothing (docs/log.md, 2026-11-22).
@@ -83,12 +81,13 @@ def train(
     training pictures the training does not start, unless `allow_leak`. Settings are a `TrainConfig`, or its fields as
     keywords. `resume` continues a stopped run bit for bit; `overwrite` replaces one. `reporter` is told what happens
     (default: the terminal); `command` goes into the report.
-    Raises OneboxError: TrainingError, ConfigError, WeightsError, RunFolderError, ExportError.
+    Raises OneboxError: TrainingError, ConfigError, WeightsError, RunFolderError, ExportError. Where the loss is no
+    longer finite the best epoch so far is exported all the same, and `stopped.json` names step and pictures.
     """
     if config is not None and settings:
         raise ConfigError("give a config or single settings, not both")
     config = config or make_config(**settings)
-    with _processor_set_up(config):
+    with processor_set_up(config):
         return _train(
             data, val, folder=Path(out), config=config, resume=resume, overwrite=overwrite, split=split,
             allow_leak=allow_leak, reporter=reporter, command=command,
@@ -110,62 +109,51 @@ def _train(
 ) -> Run:
     """The hops of a training, one after another."""
     started = time.perf_counter()
-    accelerator = _start_engine(config)
+    accelerator = start_engine(config)
     main = accelerator.is_main_process
     reporter = (reporter or Terminal()) if main else Silent()
     if main:
         run_folder.check_folder(folder, resume=resume, overwrite=overwrite)
-    class_names = _check_classes(data, val)
+    class_names = classes_to_learn(data, val)
+    empty_paths = gather_empty(data, val, config.negatives)
     # what can be wrong with settings and weights is said before the pictures are decoded
+    need_tracker(config.tracker)
     share = read_fractions(split)[0] if val is None else 1.0
-    config = _resolve(config, round(share * len(data.labelled)))
-    session = _start_session(config, class_names, accelerator)
+    config = resolve(config, round(share * len(data.labelled)))
+    session = start_session(config, class_names, accelerator)
     session.started = started
-    with reporter.bar("reading pictures") as bar:
-        train_cache = build_cache(data, class_names, config.imgsz, progress=bar)
-    if val is None:
-        data, val, train_cache, val_cache = hold_out(data, train_cache, split, config.seed)
-        reporter.say(f"Held out {len(val)} of {len(data) + len(val)} pictures for early stopping.")
-    else:
-        val_cache = build_cache(val, class_names, config.imgsz) if len(val.labelled) else None
-        refuse_leaks(data, val, train_cache, None if allow_leak else val_cache)
-    fingerprints = {"data": data.fingerprint(), "val": val.fingerprint()}
+    materials = gather(
+        data, val, class_names, empty_paths, config, split=split, allow_leak=allow_leak, reporter=reporter
+    )
     if main and resume:
-        run_folder.check_same_run(folder, config, fingerprints)
-    skipped = [*data.skipped, *train_cache.skipped, *(val_cache.skipped if val_cache else ())]
-    for one in skipped:
-        reporter.say(f"skipped: {one}")
+        run_folder.check_same_run(folder, config, materials.fingerprints)
     if main and not resume:  # not before all is known to be well: --overwrite removes the earlier run here
-        run_folder.open_folder(folder, config, fingerprints)
+        run_folder.open_folder(folder, config, materials.fingerprints)
     accelerator.wait_for_everyone()
-    manifest = _manifest(config, class_names, data, train_cache)
+    manifest = _manifest(config, class_names, materials)
+    if config.minutes is not None and session.deadline_seconds is not None:
+        reserved = session.deadline_seconds - seconds_needed(session.average, len(materials.train), config.imgsz)
+        session.deadline_seconds = max(config.minutes * 30, reserved)
     best, history = copy_weights(session.average), []
     if resume and (folder / run_folder.LAST).exists():
         best = load_state(folder / run_folder.LAST, session)
         history = run_folder.read_history(folder, session.progress.epoch)
         reporter.say(f"Resuming after epoch {session.progress.epoch}.")
-    best = _run_loop(session, train_cache, val_cache, best, history, manifest, folder=folder, reporter=reporter)
-    model, metrics = folder / run_folder.MODEL, None
+    with tracked(reporter, config, folder, main=main, epochs_before=len(history)) as told:
+        best, diverged = _run_loop(session, materials, best, history, manifest, folder=folder, reporter=told)
+    if diverged is not None and not history:
+        raise diverged
+    metrics = None
     if main:
-        session.average.load_state_dict(best)
-        save_best(folder / run_folder.BEST, best, manifest)
-        reporter.say(f"Best epoch: {session.progress.best_epoch}. Writing model.onnx and proving it against torch ...")
-        replayed = [s.path for s in (val_cache or train_cache).samples]
-        manifest = export_onnx(session.average.cpu(), manifest, model, replayed)
-        evaluation = judge(OnnxLocalizer(model), val) if val_cache else None
-        metrics = evaluation.metrics if evaluation else None
-        write_training_report(
-            folder / run_folder.REPORT,
-            config=config,
-            manifest=manifest,
-            data={"train": data, "val": val},
-            skipped=skipped,
-            history=history,
-            evaluation=evaluation,
-            command=command,
-            seconds=session.elapsed_here(),
-        )
+        metrics = finish(
+            session, best, materials, manifest,
+            folder=folder, history=history, diverged=diverged, command=command, reporter=reporter,
+        )  # fmt: skip
     accelerator.wait_for_everyone()
+    model = folder / run_folder.MODEL
+    if diverged is not None:
+        what = f"{diverged.what}; {model} holds the best epoch before it, {session.progress.best_epoch}"
+        raise TrainingError(what, where=str(folder / run_folder.STOPPED), fix=diverged.fix)
     return Run(folder, model, tuple(history), metrics)
 
 
@@ -175,7 +163,7 @@ def default_epochs(pictures: int) -> int:
 
 
 @contextmanager
-def _processor_set_up(config: TrainConfig) -> Generator[None, None, None]:
+def processor_set_up(config: TrainConfig) -> Generator[None, None, None]:
     """For as long as a training runs: its number of threads, and denormals flushed to zero - late in a run many values
     become denormal, which CPUs handle far more slowly. Both belong to the whole process, so they are put back."""
     threads = torch.get_num_threads()
@@ -189,7 +177,8 @@ def _processor_set_up(config: TrainConfig) -> Generator[None, None, None]:
         torch.set_num_threads(threads)
 
 
-def _start_engine(config: TrainConfig) -> Accelerator:
+def start_engine(config: TrainConfig) -> Accelerator:
+    """Seeds torch and joins the processes that were started together. Raises TrainingError and ConfigError."""
     torch.manual_seed(config.seed)
     # Unless told so, the engine lets each of several processes on CPUs train by itself, without a word.
     started_as = int(os.environ.get("WORLD_SIZE", "1"))
@@ -212,7 +201,7 @@ def _leave_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _resolve(config: TrainConfig, pictures: int) -> TrainConfig:
+def resolve(config: TrainConfig, pictures: int) -> TrainConfig:
     """Fills in what is decided from the data."""
     plain_trunk = config.backbone == PLAIN_TRUNK
     epochs, trunk_lr = config.epochs, config.trunk_lr
@@ -228,24 +217,10 @@ def _resolve(config: TrainConfig, pictures: int) -> TrainConfig:
     return replace(config, epochs=epochs, trunk_lr=trunk_lr, augment=augment, weights=weights)
 
 
-def _check_classes(data: Dataset, val: Dataset | None) -> tuple[str, ...]:
-    """The classes to learn: those with training pictures, in the data set's order."""
-    counts = data.labelled.counts()
-    class_names = tuple(name for name in data.class_names if counts.get(name))
-    if not class_names:
-        raise TrainingError("no labelled picture to train on", fix="`onebox check` says what is wrong with the data.")
-    for sample in val.labelled if val is not None else ():
-        if sample.label not in class_names:
-            raise TrainingError(
-                f"class {sample.label!r} is in the validation pictures only",
-                where=sample.where or sample.path,
-                fix="Give it training pictures, correct its spelling, or leave it out.",
-            )
-    return class_names
-
-
-def _start_session(config: TrainConfig, class_names: tuple[str, ...], accelerator: Accelerator) -> Session:
+def start_session(config: TrainConfig, class_names: tuple[str, ...], accelerator: Accelerator) -> Session:
+    """Network, average and optimizer of a resolved `config`, at step 0; its clock starts now."""
     network = build_network(config, len(class_names)).to(memory_format=torch.channels_last)
+    _refuse_single_values(network, config)
     assert config.trunk_lr is not None
     assert config.epochs is not None
     average = copy.deepcopy(network).to(accelerator.device) if config.ema > 0 else network
@@ -267,40 +242,59 @@ def _start_session(config: TrainConfig, class_names: tuple[str, ...], accelerato
     )
 
 
+def _refuse_single_values(network: Network, config: TrainConfig) -> None:
+    """BatchNorm takes its statistics over pictures and places: of one picture with one place there are none."""
+    one_place = config.imgsz <= network.trunk.strides[-1]
+    learns = any(isinstance(m, torch.nn.BatchNorm2d) and m.weight.requires_grad for m in network.trunk.modules())
+    if config.batch == 1 and one_place and learns:
+        raise ConfigError(
+            f"a batch of one picture of {config.imgsz} px cannot be trained on: BatchNorm needs two values a channel",
+            fix="Use --batch 2, or a larger --imgsz.",
+        )
+
+
 def _run_loop(
     session: Session,
-    train_cache: Cache,
-    val_cache: Cache | None,
+    materials: Materials,
     best: Weights,
     history: list[EpochRow],
     manifest: Manifest,
     *,
     folder: Path,
     reporter: Reporter,
-) -> Weights:
+) -> tuple[Weights, DivergedError | None]:
     """Drives `train_epochs` to its end; keeps metrics.jsonl, checkpoint and best weights up to date, so that a run that
-    was killed can be resumed, and exported as it stands. Appends to `history`, gives the best weights."""
+    was killed can be resumed, and exported as it stands. Appends to `history`, gives the best weights, and why the loop
+    stopped where values were no longer finite."""
     main = session.accelerator.is_main_process
     best_saved = -1
     saved_at, saving_took = time.perf_counter(), 0.0
     with reporter.bar("training") as bar:
-        for row in train_epochs(session, train_cache, val_cache, on_step=bar):
-            history.append(row)
-            if row.best:
-                best = copy_weights(session.average)
-            reporter.epoch(row)
-            now = time.perf_counter()
-            if main and (saving_took <= SAVING_SHARE * (now - saved_at) or session.progress.finished):
+        try:
+            for row in train_epochs(session, materials.train, materials.held_out, on_step=bar):
+                history.append(row)
+                if row.best:
+                    best = copy_weights(session.average)
+                reporter.epoch(row)
+                now = time.perf_counter()
+                if main and (saving_took <= SAVING_SHARE * (now - saved_at) or session.progress.finished):
+                    run_folder.write_history(folder, history)
+                    save_state(folder / run_folder.LAST, session, best)
+                    if session.progress.best_epoch != best_saved:
+                        save_best(folder / run_folder.BEST, best, manifest)
+                        best_saved = session.progress.best_epoch
+                    saved_at, saving_took = time.perf_counter(), time.perf_counter() - now
+        except DivergedError as error:
+            if main:
                 run_folder.write_history(folder, history)
-                save_state(folder / run_folder.LAST, session, best)
-                if session.progress.best_epoch != best_saved:
-                    save_best(folder / run_folder.BEST, best, manifest)
-                    best_saved = session.progress.best_epoch
-                saved_at, saving_took = time.perf_counter(), time.perf_counter() - now
-    return best
+                run_folder.write_stop(folder, error, session.progress.best_epoch)
+            return best, error
+    return best, None
 
 
-def _manifest(config: TrainConfig, class_names: tuple[str, ...], data: Dataset, cache: Cache) -> Manifest:
+def _manifest(config: TrainConfig, class_names: tuple[str, ...], materials: Materials) -> Manifest:
+    data, train = materials.data, materials.train
+    facts = {"fingerprint": data.fingerprint(), "given": materials.given, "layout": data.layout, "pictures": len(train)}
     return Manifest(
         class_names=class_names,
         imgsz=config.imgsz,
@@ -308,6 +302,7 @@ def _manifest(config: TrainConfig, class_names: tuple[str, ...], data: Dataset, 
         recipe=config.recipe,
         box_head=config.box_head,
         onebox_version=__version__,
-        baseline=learn_baseline(cache.labels, cache.boxes_01, class_names),
-        data={"fingerprint": data.fingerprint(), "layout": data.layout, "pictures": len(cache)},
+        baseline=learn_baseline(train.labels, train.boxes_01, class_names),
+        data=facts,
+        refine=config.refine,
     )

@@ -17,6 +17,7 @@ RECIPES = ("default", "plain")
 BOX_HEADS = ("edges", "fc")
 BOX_LOSSES = ("edges", "l1_giou", "mse")
 PLAIN_TRUNK = "plain"
+TRACKERS = ("tensorboard", "mlflow", "wandb")
 
 
 def _option(default: Any, help_text: str) -> Any:
@@ -58,8 +59,16 @@ class TrainConfig:
         None, "weight of the box loss  [default: measured gradient norms of the first epoch]"
     )
     balance: float = _option(0.3, "wanted gradient of the box branch over the class branch at the trunk")
+    refine: bool = _option(False, "the finished model looks at every picture twice: tighter boxes, twice the time")
     patience: float = _option(0.35, "stop after this share of the run without a better validation score; 0 never stops")
+    negatives: str | None = _option(
+        None, "folder of pictures without any of the objects  [default: DATA/negatives, where there is one]"
+    )
+    false_reject: float = _option(0.05, "share of pictures with an object that may be refused as holding none")
     threads: int | None = _option(None, "CPU threads for torch  [default: all cores]")
+    tracker: str | None = _option(
+        None, "also log every epoch to tensorboard, mlflow or wandb, if installed  [default: none]"
+    )
 
     def __post_init__(self) -> None:
         for f, hint in zip(fields(self), get_type_hints(TrainConfig).values(), strict=True):
@@ -67,6 +76,8 @@ class TrainConfig:
         self._one_of("recipe", RECIPES)
         self._one_of("box_head", BOX_HEADS)
         self._one_of("box_loss", BOX_LOSSES)
+        if self.tracker is not None:
+            self._one_of("tracker", TRACKERS)
         if self.box_loss == "edges" and self.box_head != "edges":
             raise ConfigError(
                 f"box_loss edges needs box_head edges, not {self.box_head}", fix="Use --box-loss l1_giou."
@@ -83,6 +94,7 @@ class TrainConfig:
         self._within("hflip", 0, 1)
         self._within("balance", 1e-6, 1e6)
         self._within("patience", 0, 1)
+        self._within("false_reject", 0.0001, 0.5)
         self._within("seed", 0, 2**63 - 1)
         for name, low, high in (
             ("epochs", 1, 100_000),

@@ -22,11 +22,8 @@ SHOWN = 3
 def hold_out(data: Dataset, cache: Cache, share: float, seed: int) -> tuple[Dataset, Dataset, Cache, Cache | None]:
     """(train, val, train cache, val cache): about `share` of each class to train on, copies and siblings on one side.
     At least one labelled picture is left to train on. `cache` is used up: its memory becomes the train cache's."""
-    copies = clusters(len(cache), [pair[:2] for pair in _pairs(cache)])
+    train, val = data.split(share, seed, groups=who_belongs_together(data, cache))
     row_of = {sample.path: row for row, sample in enumerate(cache.samples)}
-    names = name_groups([data.relative_path(sample) for sample in data])
-    same = [copies[row_of[s.path]] if s.path in row_of else None for s in data]
-    train, val = data.split(share, seed, groups=merge_groups(len(data), names, same))
     if not len(train.labelled) or not any(s.path in row_of for s in train):
         train, val = data, data.subset([])
     held = {sample.path for sample in val}
@@ -35,6 +32,15 @@ def hold_out(data: Dataset, cache: Cache, share: float, seed: int) -> tuple[Data
         return train, val, cache, None
     val_cache = cache.copied(np.nonzero(inside)[0])
     return train, val, cache.compacted(np.nonzero(~inside)[0]), val_cache
+
+
+def who_belongs_together(data: Dataset, cache: Cache) -> list[int]:
+    """One group per sample of `data`: copies, by the pixels in `cache`, and siblings of one photo, by their names."""
+    copies = clusters(len(cache), [pair[:2] for pair in _pairs(cache)])
+    row_of = {sample.path: row for row, sample in enumerate(cache.samples)}
+    names = name_groups([data.relative_path(sample) for sample in data])
+    same = [copies[row_of[s.path]] if s.path in row_of else None for s in data]
+    return merge_groups(len(data), names, same)
 
 
 def refuse_leaks(data: Dataset, val: Dataset, train_cache: Cache, val_cache: Cache | None) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,6 +26,20 @@ from onebox.training.model import Network
 from onebox.training.schedule import batch_indices, lr_factor, steps_per_epoch
 
 VALIDATION_BATCH = 64
+#: Pictures of a batch that an error names.
+SHOWN = 3
+
+
+class DivergedError(TrainingError):
+    """Loss, gradients, weights or scores are no longer finite. `step`: the last one taken or tried; `pictures`: the
+    paths of its batch, this process's share of it."""
+
+    def __init__(self, what: str, step: int, pictures: Sequence[str]) -> None:
+        self.step, self.pictures = step, tuple(pictures)
+        more = f" and {len(pictures) - SHOWN} more" if len(pictures) > SHOWN else ""
+        super().__init__(
+            f"{what} at step {step}, with the pictures {', '.join(pictures[:SHOWN])}{more}", fix="Use a smaller --lr."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +140,8 @@ def train_epochs(
 ) -> Iterator[EpochRow]:
     """Runs to the end of the epochs, to the deadline or to early stopping, whichever comes first; one row per epoch.
 
-    Between two rows the session is at rest and may be saved. Raises TrainingError on a loss that is not finite.
+    Between two rows the session is at rest and may be saved. Raises DivergedError on values that are not finite; every
+    row given before it is of a network whose answers were finite.
     """
     config, progress, accelerator = session.config, session.progress, session.accelerator
     batch, rank, world = config.batch, accelerator.process_index, accelerator.num_processes
@@ -168,9 +183,7 @@ def train_epochs(
             pull = measure(output, accelerator)
             values = [losses.class_loss.item(), losses.box_loss.item(), pull.class_norm, pull.box_norm]
             if not all(math.isfinite(v) for v in values):
-                raise TrainingError(
-                    f"the loss or its gradient is no longer finite at step {step}", fix="Use a smaller --lr."
-                )
+                raise DivergedError("the loss or its gradient is no longer finite", step, _paths(train, rows))
             progress.box_weight.update(pull)
             # 4. the step, and the average
             if config.recipe != "plain":
@@ -191,6 +204,10 @@ def train_epochs(
         begun_validation = time.perf_counter()
         scores = validate(session.average, val, accelerator) if val is not None else None
         progress.validation_seconds = time.perf_counter() - begun_validation
+        last = progress.step - 1
+        rows = batch_indices(len(train), batch, config.seed, last)[mine]
+        if not _answers_are_finite(session.average, pictures[rows].to(device)):
+            raise DivergedError("the answers of the network are no longer finite", last, _paths(train, rows))
         better = _note_score(session, scores)
         progress.finished = _is_over(session)
         if world > 1:
@@ -257,6 +274,21 @@ def validate(network: Network, val: Cache, accelerator: Accelerator) -> dict[str
         sums = reduced.cpu()
     names = ("top1", "mean_iou", "joint_50", "quality")
     return {name: float(v / sums[-1]) for name, v in zip(names, sums[:-1], strict=True)}
+
+
+def _paths(cache: Cache, rows: Tensor) -> list[str]:
+    return list(dict.fromkeys(cache.samples[row].path for row in rows.tolist()))
+
+
+@torch.no_grad()
+def _answers_are_finite(network: Network, pictures: Tensor) -> bool:
+    """A last step can break the weights without a loss that shows it, and scores can hide it: the broken weights would
+    be kept as the best."""
+    was_training = network.training
+    network.eval()
+    output = network(_plain(pictures))
+    network.train(was_training)
+    return all(bool(t.isfinite().all()) for t in (output.logits, output.box.boxes_01))
 
 
 def _plain(pictures: Tensor) -> Tensor:

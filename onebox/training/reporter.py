@@ -55,7 +55,7 @@ class Terminal:
     """Rich on standard error, so that standard output stays for results."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or Console(stderr=True, highlight=False, emoji=False)
         self._rows = 0
 
     def say(self, text: str) -> None:

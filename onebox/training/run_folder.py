@@ -10,14 +10,16 @@ from typing import Any
 
 from onebox._version import __version__
 from onebox.errors import RunFolderError
+from onebox.evaluation_file import IN_RUN_FOLDER
 from onebox.files import make_folder, write_atomic
 from onebox.training.config import TrainConfig
-from onebox.training.loop import EpochRow
+from onebox.training.loop import DivergedError, EpochRow
 
 CONFIG, METRICS, LAST, BEST = "config.json", "metrics.jsonl", "last.safetensors", "best.safetensors"
-MODEL, REPORT = "model.onnx", "report.html"
+MODEL, REPORT, STOPPED = "model.onnx", "report.html", "stopped.json"
+EVALUATION = IN_RUN_FOLDER
 #: Everything a run leaves in its folder; --overwrite removes these and nothing else.
-RUN_FILES = (CONFIG, METRICS, LAST, BEST, MODEL, REPORT)
+RUN_FILES = (CONFIG, METRICS, LAST, BEST, MODEL, REPORT, EVALUATION, STOPPED)
 
 
 def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -61,7 +63,7 @@ def check_same_run(folder: Path, config: TrainConfig, fingerprints: Mapping[str,
                 fix="Give it the same data, or start again with --overwrite.",
             )
     for key, value in config.to_dict().items():
-        if before.get(key) != value:
+        if key != "tracker" and before.get(key) != value:  # who is told changes nothing
             raise RunFolderError(
                 f"this run began with {key} = {before.get(key)}, not {value}",
                 where=str(folder),
@@ -72,6 +74,13 @@ def check_same_run(folder: Path, config: TrainConfig, fingerprints: Mapping[str,
 def write_history(folder: Path, history: Sequence[EpochRow]) -> None:
     """metrics.jsonl, one epoch a line. Raises RunFolderError."""
     write_atomic(folder / METRICS, "".join(json.dumps(row.to_dict()) + "\n" for row in history))
+
+
+def write_stop(folder: Path, error: DivergedError, best_epoch: int) -> None:
+    """stopped.json: what happened, at which step, with which pictures, and the best epoch before it (0: none). Raises
+    RunFolderError."""
+    facts = {"what": error.what, "step": error.step, "pictures": error.pictures, "best_epoch": best_epoch}
+    write_atomic(folder / STOPPED, json.dumps(facts, indent=2) + "\n")
 
 
 def read_history(folder: Path, epochs: int) -> list[EpochRow]:

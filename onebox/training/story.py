@@ -1,20 +1,17 @@
-"""The run's report: gathers what is known of a finished training into the facts that the report page wants. Computes
-nothing new; the page itself is `onebox.report`'s."""
+"""The run's report: gathers what is known of a finished training into the facts that the report page wants, and keeps
+the answers to the validation pictures for `onebox compare`. Computes nothing new; the page is `onebox.report`'s."""
 
 from __future__ import annotations
 
-import os
-import platform
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
-from onebox._version import __version__
 from onebox.dataset import Dataset, Skipped
 from onebox.evaluation import Evaluation
+from onebox.evaluation_file import IN_RUN_FOLDER, saved, write_evaluation
 from onebox.manifest import Manifest
-from onebox.report import DataFacts, RunFacts, write_report
+from onebox.report import RunFacts, write_report
+from onebox.report.making import data_facts, machine, now, versions
 from onebox.training.config import TrainConfig
 from onebox.training.loop import EpochRow
 
@@ -32,30 +29,27 @@ def write_training_report(
     evaluation: Evaluation | None,
     command: str,
     seconds: float,
+    stopped: str = "",
 ) -> None:
-    """Writes report.html. `data`: use ("train", "val") -> data set. Raises RunFolderError."""
-    left_out = [(s.path, s.reason) for s in skipped]
-    counts = {use: len(d.labelled) for use, d in data.items()} | {"skipped": len(left_out)}
-    notes = list(dict.fromkeys(note for d in data.values() for note in d.notes))
+    """Writes report.html and, where pictures were judged, evaluation.json beside it. `data`: use ("train", "val") ->
+    data set; `stopped`: why the run ended before its time. Raises RunFolderError."""
+    if evaluation is not None:
+        write_evaluation(path.with_name(IN_RUN_FOLDER), saved(evaluation, manifest, data["val"]))
+    judged_on = "The validation pictures, on which the best epoch was chosen: expect slightly less on new ones."
     facts = RunFacts(
         command=command,
         recipe=config.recipe,
-        judged_on="The validation pictures, on which the best epoch was chosen: expect slightly less on new ones.",
+        judged_on=judged_on,
         config=config.to_dict(),
-        versions={"onebox": __version__, "Python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
-        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
+        versions=versions(_PACKAGES),
+        machine=machine(),
         seed=config.seed,
         seconds=seconds,
-        finished=time.strftime("%Y-%m-%d %H:%M"),
-        data=DataFacts(
-            source=Path(data["train"].root).name,
-            layout=data["train"].layout,
-            counts=counts,
-            class_counts={use: d.labelled.counts() for use, d in data.items()},
-            notes=notes,
-            skipped=left_out,
-        ),
+        finished=now(),
+        data=data_facts(data, skipped),
         export_check=manifest.export_check,
+        stopped=stopped,
+        fitted_here=manifest.calibration.get("source") in {"validation", "out-of-fold"},
     )
     write_report(
         path,
