@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.browser import XSS, chromium, open_page, serious_findings  # noqa: F401
+from tests.browser import XSS, open_page, serious_findings
 from tests.small_sets import jpeg, picture, varied_table
 from tests.web_process import Server, running
 
@@ -66,7 +66,7 @@ def near(box: list[float], expected: tuple[float, ...]) -> bool:
     return all(abs(a - b) <= 1 for a, b in zip(box, expected, strict=True))
 
 
-def test_one_drag_and_one_key_by_mouse(chromium: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_one_drag_and_one_key_by_mouse(chromium: Any, tmp_path: Path) -> None:
     folder = some_pictures(tmp_path / "set")
     with at(chromium, folder, "--classes", "cat,dog,cow") as (page, _):
         first = page.text_content("#name")
@@ -126,7 +126,7 @@ def test_one_drag_and_one_key_by_mouse(chromium: Any, tmp_path: Path) -> None:  
         assert near(rows(folder)[first]["box"], (45, 45, 75, 70))
 
 
-def test_by_keyboard_alone(chromium: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_by_keyboard_alone(chromium: Any, tmp_path: Path) -> None:
     folder = some_pictures(tmp_path / "set", 3)
     with at(chromium, folder) as (page, _):
         page.wait_for_function(READY)
@@ -165,7 +165,7 @@ def test_by_keyboard_alone(chromium: Any, tmp_path: Path) -> None:  # noqa: F811
         assert {"stage", "take", "none", "clear", "new-name", "sort", "add-files", "open-help"} <= reached
 
 
-def test_by_touch_on_a_phone(chromium: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_by_touch_on_a_phone(chromium: Any, tmp_path: Path) -> None:
     folder = some_pictures(tmp_path / "set", 3)
     with at(chromium, folder, "--classes", "cat,dog", phone=True) as (page, _):
         page.wait_for_function(READY)
@@ -201,7 +201,7 @@ def test_by_touch_on_a_phone(chromium: Any, tmp_path: Path) -> None:  # noqa: F8
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_a_stale_tab_is_asked_which_label_counts(chromium: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_a_stale_tab_is_asked_which_label_counts(chromium: Any, tmp_path: Path) -> None:
     folder = some_pictures(tmp_path / "set", 2)
     with at(chromium, folder, "--classes", "cat,dog") as (page, server):
         other = open_page(chromium, server.url)
@@ -225,7 +225,7 @@ def test_a_stale_tab_is_asked_which_label_counts(chromium: Any, tmp_path: Path) 
         other.context.close()
 
 
-def test_pictures_dropped_in_and_from_the_camera(chromium: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_pictures_dropped_in_and_from_the_camera(chromium: Any, tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
     with at(chromium, folder, "--classes", "cat") as (page, _):
@@ -248,7 +248,7 @@ def test_pictures_dropped_in_and_from_the_camera(chromium: Any, tmp_path: Path) 
         assert rows(folder)["one.jpg"]["label"] == "cat"
 
 
-def test_a_server_that_went_away_and_came_back(chromium: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_a_server_that_went_away_and_came_back(chromium: Any, tmp_path: Path) -> None:
     folder = some_pictures(tmp_path / "set", 2)
     with running("label", folder, "--classes", "cat") as server:
         page = open_page(chromium, server.url)
@@ -262,7 +262,7 @@ def test_a_server_that_went_away_and_came_back(chromium: Any, tmp_path: Path) ->
     assert not (folder / "labels.jsonl").exists()
 
 
-def test_names_that_are_markup_are_text(chromium: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_names_that_are_markup_are_text(chromium: Any, tmp_path: Path) -> None:
     folder = tmp_path / "set"
     for i, payload in enumerate(XSS):
         picture(folder / f"{i:02} {payload.replace('/', '%')[:180]}.jpg")
@@ -285,7 +285,7 @@ def test_names_that_are_markup_are_text(chromium: Any, tmp_path: Path) -> None: 
 
 
 @pytest.mark.parametrize(("phone", "dark"), [(False, False), (True, False), (False, True), (True, True)])
-def test_axe_finds_nothing_serious(chromium: Any, tmp_path: Path, phone: bool, dark: bool) -> None:  # noqa: F811
+def test_axe_finds_nothing_serious(chromium: Any, tmp_path: Path, phone: bool, dark: bool) -> None:
     folder = tmp_path / "set"
     varied_table(folder, ["a.jpg,cat,10,10,60,60", "b.jpg,dog,10,10,60,60", "c.jpg,cat,1,1,900,900"])
     (folder / "d.jpg").write_bytes(jpeg()[:100])
@@ -301,7 +301,7 @@ def test_axe_finds_nothing_serious(chromium: Any, tmp_path: Path, phone: bool, d
         page.complaints.clear()  # the broken picture's thumbnail
 
 
-def test_ten_thousand_pictures_are_seen_at_once(chromium: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_ten_thousand_pictures_are_seen_at_once(chromium: Any, tmp_path: Path) -> None:
     content = jpeg()
     (tmp_path / "set").mkdir()
     for i in range(10_000):

@@ -24,7 +24,7 @@ from onebox.predictions import Prediction
 from onebox.report import DataFacts, RunFacts, write_report
 from onebox.report.compared import write_comparison_page
 from onebox.types import Box, ImageSize
-from tests.browser import XSS, chromium, open_page, serious_findings  # noqa: F401
+from tests.browser import XSS, open_page, serious_findings
 
 SIZE = ImageSize(120, 80)
 PAGES = ("report", "check", "compare")
@@ -144,7 +144,7 @@ def test_a_page_is_quiet_accessible_and_fits(
     phone: bool,
     dark: bool,
     written: Written,
-    chromium: Any,  # noqa: F811
+    chromium: Any,
 ) -> None:
     page = open_page(chromium, written.url(name), phone=phone, dark=dark)
     try:
@@ -161,7 +161,7 @@ def test_a_page_is_quiet_accessible_and_fits(
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_payload_is_text(name: str, written: Written, chromium: Any) -> None:  # noqa: F811
+def test_every_payload_is_text(name: str, written: Written, chromium: Any) -> None:
     page = open_page(chromium, written.url(name))
     try:
         text = "".join(page.evaluate("document.body.textContent").split())
@@ -175,7 +175,7 @@ def test_every_payload_is_text(name: str, written: Written, chromium: Any) -> No
         page.context.close()
 
 
-def test_the_check_page_s_filter_and_sections_work_without_a_script(written: Written, chromium: Any) -> None:  # noqa: F811
+def test_the_check_page_s_filter_and_sections_work_without_a_script(written: Written, chromium: Any) -> None:
     page = open_page(chromium, written.url("check"))
     try:
         visible = "[...document.querySelectorAll('.code')].filter(e => e.offsetParent !== null).length"
@@ -196,7 +196,7 @@ def test_the_check_page_s_filter_and_sections_work_without_a_script(written: Wri
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_on_paper_everything_is_there(name: str, written: Written, chromium: Any) -> None:  # noqa: F811
+def test_on_paper_everything_is_there(name: str, written: Written, chromium: Any) -> None:
     """As wide as A4 between its margins, in print's own style."""
     page = open_page(chromium, written.url(name), dark=True)
     try:
@@ -216,7 +216,7 @@ def test_on_paper_everything_is_there(name: str, written: Written, chromium: Any
         page.context.close()
 
 
-def test_the_checks_see_what_they_are_for(tmp_path: Path, chromium: Any) -> None:  # noqa: F811
+def test_the_checks_see_what_they_are_for(tmp_path: Path, chromium: Any) -> None:
     """A page with a faint line, a picture without words, a script that runs, and something fetched from elsewhere."""
     (tmp_path / "bad.html").write_text(
         "<title>t</title><p style='color:#ddd;background:#fff'>faint</p><img src='http://192.0.2.1/x.png'>"
