@@ -28,9 +28,9 @@ from onebox.types import Multiple, Sample
 __all__ = ["Dataset", "Multiple", "Skipped", "load_dataset"]
 
 _PART_ORDER = ("train", "val", "test")
-#: Layouts in which an annotation without an object says that there is none. In the others (projects of labelling tools,
-#: lists of all pictures) it may as well say that nobody has looked yet.
-_EMPTY_MEANS_NONE = frozenset({"onebox", "csv", "coco", "createml", "labelme", "voc", "yolo", "huggingface", "parquet"})
+#: Layouts in which an annotation without an object says that there is none: the picture has a file of its own, or a word
+#: for it. In the others (lists of all pictures, projects of labelling tools) it may as well be that nobody has looked.
+_EMPTY_MEANS_NONE = frozenset({"labelme", "onebox", "voc", "yolo"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ class Dataset:
 
     @property
     def without_object(self) -> Dataset:
-        """The samples whose annotation says that they hold no object: an empty label file, a row with empty cells, a
-        null label. A picture without an annotation is not one of them."""
+        """The samples whose annotation says that they hold no object: an empty label file, a null label. A picture
+        without an annotation is not one of them."""
         says_so = self.layout in _EMPTY_MEANS_NONE
         return self._with(s for s in self.samples if says_so and s.label is None and s.where)
 

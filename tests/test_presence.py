@@ -20,6 +20,7 @@ from torch import Tensor  # noqa: E402
 
 import onebox  # noqa: E402
 from onebox.calibration import auroc  # noqa: E402
+from onebox.conversion import write_dataset  # noqa: E402
 from onebox.errors import ConfigError, DataError, TrainingError  # noqa: E402
 from onebox.manifest import PRESENCE_OUTPUT  # noqa: E402
 from onebox.training.augment import step_generator  # noqa: E402
@@ -254,6 +255,15 @@ def test_an_empty_label_file_says_that_there_is_no_object(tmp_path: Path) -> Non
     assert [Path(path).name for path in find_empty(data)] == ["1.png"]
     beside = ground(tmp_path / "negatives", 2)
     assert find_empty(data) == sorted([*map(str, beside), str(tmp_path / "images" / "1.png")])
+
+
+@pytest.mark.parametrize("to", ["onebox", "csv", "tsv", "coco", "createml"])
+def test_no_conversion_makes_a_negative_of_what_nobody_looked_at(to: str, tmp_path: Path) -> None:
+    data = yolo(tmp_path / "in")
+    write_dataset(data, tmp_path / "out", to)
+    again = onebox.load_dataset(tmp_path / "out")
+    assert [Path(s.path).name for s in again.without_object] == (["1.png"] if to == "onebox" else [])
+    assert again.unlabelled_count == 2
 
 
 @pytest.mark.parametrize(
