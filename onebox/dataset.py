@@ -28,8 +28,8 @@ from onebox.types import Multiple, Sample
 __all__ = ["Dataset", "Multiple", "Skipped", "load_dataset"]
 
 _PART_ORDER = ("train", "val", "test")
-#: Layouts in which an annotation without an object says that there is none: the picture has a file of its own, or a word
-#: for it. In the others (lists of all pictures, projects of labelling tools) it may as well be that nobody has looked.
+#: Layouts in which an annotation without an object says that there is none: the picture has a file of its own, or a
+#: word for it. In the others (lists of all pictures, labelling projects) it may as well be that nobody has looked.
 _EMPTY_MEANS_NONE = frozenset({"labelme", "onebox", "voc", "yolo"})
 
 
