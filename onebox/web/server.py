@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import re
 import socket
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -30,6 +31,8 @@ DRAIN_SECONDS = 8
 #: After SIGTERM a connection at rest stays this long: its next request may be on the way already.
 REST_SECONDS = 0.1
 IDLE_SECONDS = 15
+#: The body of a request that was turned away is read over for this long at most.
+UNREAD_SECONDS = 60.0
 #: A connection that was refused is read for this long before it is closed.
 LINGER_SECONDS = 0.5
 _PHRASES = {
@@ -38,6 +41,12 @@ _PHRASES = {
     431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }
+
+
+#: A head that says all there is to say about the length of its body, and how the connection goes on.
+_PLAIN_HEAD = re.compile(rb"([A-Z]+) (/[!-~]*) HTTP/1\.1\r\n(?:[!-9;-~]+:[^\r\n]*\r\n)+\r\n")
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*(?=\r\n)", re.IGNORECASE)
+_NOT_PLAIN = re.compile(rb"\r\n(?:transfer-encoding|expect|connection|upgrade):", re.IGNORECASE)
 
 
 #: Given method and path of a request whose head is there: None, or the whole answer that turns it away.
@@ -127,8 +136,11 @@ class _Protocol(HttpToolsProtocol):
     _in_head = True
     _incomplete = True
     _leaving = False
-    _turned_away = False
     _refused = False
+    _begun = False
+    _unread = 0
+    _unread_since = 0.0
+    _last_turned_away = 0.0
     turnstile: Turnstile | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -145,6 +157,10 @@ class _Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused or self.transport.is_closing():
             return
+        if self.turnstile is not None:
+            data = self._turn_away(data)
+            if not data:
+                return
         super().data_received(data)
         if self._incomplete and self._at_rest():
             self._start_clock()
@@ -153,8 +169,50 @@ class _Protocol(HttpToolsProtocol):
             if self._head_bytes > HEAD_LIMIT:
                 self._refuse(Problem(431, "the head of the request is too large"))
 
+    def _turn_away(self, data: bytes) -> bytes:
+        """Answers what the turnstile refuses without parsing it, and reads over its body; what is left is for the
+        parser. At many times the load that can be served most of the time would go into parsing refused requests."""
+        while data:
+            if self._unread:
+                over = min(self._unread, len(data))
+                self._unread -= over
+                data = data[over:]
+                continue
+            if self._begun or self._leaving or not self._at_rest() or not data.startswith(b"POST "):
+                break
+            head = _PLAIN_HEAD.match(data)
+            if head is None or _NOT_PLAIN.search(data, 0, head.end()):
+                break
+            lengths = _LENGTH.findall(data, 0, head.end())
+            assert self.turnstile is not None
+            answer = self.turnstile(head[1], head[2]) if len(lengths) == 1 else None
+            if answer is None:
+                break
+            self._stop_clock()
+            self.transport.write(answer)
+            self._unread, data = int(lengths[0]), data[head.end() :]
+            self._incomplete = False
+            self._unread_since = self._last_turned_away = self.loop.time()
+            if self.timeout_keep_alive_task is None:
+                self._keep_alive()
+        return data
+
+    def _keep_alive(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """One timer serves many requests that were turned away: it is wound up again where they still come, or their
+        body does."""
+        now = self.loop.time()
+        alive = now - self._unread_since < UNREAD_SECONDS if self._unread else False
+        if alive or now - self._last_turned_away < self.timeout_keep_alive:
+            self._keep_alive()
+        else:
+            super().timeout_keep_alive_handler()
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._begun = True
         self._in_head, self._incomplete, self._head_bytes = True, True, 0
 
     def on_headers_complete(self) -> None:
@@ -163,32 +221,21 @@ class _Protocol(HttpToolsProtocol):
         parser: Any = self.parser
         if self.turnstile is not None and self._at_rest() and not self._leaving:
             answer = self.turnstile(parser.get_method(), self.url)
-            if answer is not None:
-                self._turned_away = True
-                self.transport.write(answer)
+            if answer is not None:  # not plain enough for `_turn_away`, so the connection ends with it
+                self._end(answer.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1))
                 return
         super().on_headers_complete()
         if self._leaving and self.cycle is not None:  # pyright: ignore[reportUnnecessaryComparison]
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        if not self._turned_away:
+        if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._incomplete = False
-        if not self._turned_away:
+        self._incomplete = self._begun = False
+        if not self._refused:
             super().on_message_complete()
-            return
-        # what was turned away has been read to its end, so the connection can be used again
-        self._turned_away = False
-        parser: Any = self.parser
-        if parser.should_keep_alive():
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-        else:
-            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(Problem(400, "this is not a well-formed HTTP request"))
@@ -231,16 +278,20 @@ class _Protocol(HttpToolsProtocol):
         problem.headers["Connection"] = "close"
         if self._refused:
             return
-        self._refused = True
         cycle: Any = self.cycle
         if not self._at_rest():  # its app is told that nobody listens any more, and writes nothing
             cycle.disconnected = True
             cycle.message_event.set()
             if cycle.response_started:
+                self._refused = True
                 self.transport.close()
                 return
-        self.transport.write(whole_answer(problem))
+        self._end(whole_answer(problem))
+
+    def _end(self, answer: bytes) -> None:
+        """The last answer of this connection. What is still on its way is read and dropped: closing over it would reset
+        the connection, and the client would lose the answer with it."""
+        self._refused = True
+        self.transport.write(answer)
         self.transport.write_eof()
-        # What is still on its way is read and dropped: closing over it would reset the connection, and the client would
-        # lose the answer with it.
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
