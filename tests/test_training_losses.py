@@ -15,7 +15,7 @@ from torch import Tensor, nn  # noqa: E402
 from onebox.training.augment import BatchAugment, move_boxes, step_generator, to_float  # noqa: E402
 from onebox.training.balance import BoxWeight, Pull  # noqa: E402
 from onebox.training.config import make_config  # noqa: E402
-from onebox.training.heads import BoxOutput, EdgeBoxHead  # noqa: E402
+from onebox.training.heads import BoxOutput, EdgeBoxHead, SlidingFc  # noqa: E402
 from onebox.training.losses import criterion, giou_loss, soft_target_loss, to_cxcywh  # noqa: E402
 from onebox.training.model import Network, build_network  # noqa: E402
 from onebox.training.schedule import batch_indices, lr_factor, steps_per_epoch  # noqa: E402
@@ -87,6 +87,11 @@ def test_an_edge_is_the_expectation_of_its_distribution_and_sigma_its_spread() -
         bias[0, low] = 0
         bias[1, [high - 1, high + 1]] = 0  # half here, half there: the mean lies between, sigma is one bin
         last.bias.data = bias.flatten()
+    for sliding in (head.sliding_x, head.sliding_y):
+        last = sliding.layers[-1]
+        assert isinstance(last, nn.Conv2d)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
     output = head([torch.rand(2, 8, 4, 4), torch.rand(2, 12, 2, 2)])
     c, bin_width = head.centres, float(head.centres[1] - head.centres[0])
     wanted = torch.stack([c[2], c[3], c[7], c[9]]).expand(2, 4)
@@ -95,6 +100,29 @@ def test_an_edge_is_the_expectation_of_its_distribution_and_sigma_its_spread() -
     assert bool((output.sigmas_01[:, :2] < 1e-5).all())
     assert output.edge_logits is not None
     assert output.edge_logits.shape == (2, 4, 11)
+
+
+def test_what_slides_along_a_profile_moves_with_it() -> None:
+    centres = torch.linspace(0, 1, 49)[:-1] + 1 / 96  # four bins a place, so that a place is four bins
+    sliding = SlidingFc(6, 12, centres, hidden=8).eval()
+    profile = torch.zeros(1, 6, 12)
+    profile[:, :, 5] = torch.rand(6)
+    with torch.no_grad():
+        here, there = sliding(profile), sliding(profile.roll(1, dims=2))
+    assert here.shape == (1, 2, 48)
+    # three places on either side are seen; beyond them, and at the ends, there is nothing to compare
+    torch.testing.assert_close(here[:, :, 8:32], there[:, :, 12:36])
+    assert float((here[:, :, 8:32] - there[:, :, 8:32]).abs().max()) > 1e-3
+
+
+def test_bins_are_read_off_between_points() -> None:
+    sliding = SlidingFc(2, 1, torch.tensor([-0.06, 0.0625, 0.125, 0.5, 1.06]), hidden=4)
+    assert sliding.reading.shape == (8, 5)
+    # points lie at 1/16, 3/16, ... 15/16; what lies outside them has what the nearest says
+    wanted = torch.zeros(8, 5)
+    wanted[0, 0] = wanted[0, 1] = wanted[7, 4] = 1
+    wanted[0, 2] = wanted[1, 2] = wanted[3, 3] = wanted[4, 3] = 0.5
+    torch.testing.assert_close(sliding.reading, wanted)
 
 
 # ---- losses
@@ -259,6 +287,19 @@ def test_picture_and_box_move_together_and_the_object_stays_inside() -> None:
     for picture, box in zip(moved_pictures, moved, strict=True):
         assert bright_box(picture) == pytest.approx(box.tolist(), abs=1.5 / 96)
     assert float((moved - boxes).abs().max()) > 0.1  # something did happen
+
+
+def test_a_part_of_the_pictures_is_seen_close() -> None:
+    boxes = torch.tensor([[0.4, 0.45, 0.5, 0.6], [0.0, 0.9, 0.02, 1.0]]).repeat(2000, 1)
+    windows, _, _ = BatchAugment(hflip=0.5, strength=0.5).draw(step_generator(0, 0), boxes)
+    assert bool((windows[:, :2] <= boxes[:, :2]).all())
+    assert bool((windows[:, 2:] >= boxes[:, 2:]).all())
+    size, side = windows[:, 2:] - windows[:, :2], boxes[:, 2:] - boxes[:, :2]
+    # at most twice as large and a tenth off, yet no side below a tenth of the picture; all others are much larger here
+    close = (size <= (2 * 1.11 * side).clamp_min(0.1)).all(dim=1)
+    assert 0.28 < float(close.float().mean()) < 0.32
+    inner = close & (windows[:, 0] > 0)
+    assert 1.1 < float((size / side)[inner].mean()) < 1.9
 
 
 def test_moved_boxes_by_hand() -> None:

@@ -4,6 +4,8 @@ moves both together. Every random number is a function of (seed, step); the obje
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +15,14 @@ from torch import Tensor
 #: (docs/log.md, 2026-11-22).
 CROP = 0.7
 ZOOM_OUT = 0.25
+#: This share of the pictures is seen through a window about the object, CLOSE_ROOM times its size: it teaches what
+#: edges look like at other scales, and is what the second look (`onebox.refine`) will see (docs/log.md, 2026-11-23).
+CLOSE = 0.3
+CLOSE_ROOM = (1.1, 2.0)
+#: How far such a window's sides and centre are off, in sides of the object.
+CLOSE_STRETCH = 0.1
+CLOSE_SHIFT = 0.125
+CLOSE_LEAST = 0.1
 BRIGHTNESS = 0.35
 CONTRAST = 0.35
 SATURATION = 0.5
@@ -32,8 +42,8 @@ def to_float(pictures: Tensor) -> Tensor:
 
 
 class BatchAugment:
-    """Random flip, keep-object crop or zoom-out, and colour, for one whole batch at a time. `strength` (0-1) scales
-    zoom-out and colour."""
+    """Random flip, keep-object crop, close-up or zoom-out, and colour, for one whole batch at a time. `strength` (0-1)
+    scales zoom-out and colour."""
 
     def __init__(self, *, hflip: float, strength: float) -> None:
         self.hflip = hflip
@@ -42,7 +52,7 @@ class BatchAugment:
     def draw(self, generator: torch.Generator, boxes_01: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Random choices for a batch: windows (B, 4) in 0-1 of the source, flips (B,) bool, colour (B, 3, 4)."""
         n = boxes_01.shape[0]
-        u = torch.rand(n, 16, generator=generator)
+        u = torch.rand(n, 22, generator=generator)
         # the window: into the free room on each side, or (three in ten) beyond the picture
         room = torch.cat([boxes_01[:, :2], 1 - boxes_01[:, 2:]], dim=1)
         inward = CROP * u[:, 0:4] * room
@@ -50,6 +60,7 @@ class BatchAugment:
         sides = torch.where(u[:, 4:5] < 0.3, outward, inward)
         sides = torch.where(u[:, 5:6] < 0.15, torch.zeros_like(sides), sides)
         windows = torch.cat([sides[:, :2], 1 - sides[:, 2:]], dim=1)
+        windows = torch.where(u[:, 16:17] < CLOSE, _close(u[:, 17:22], boxes_01), windows)
         flips = u[:, 6] < self.hflip
         return windows, flips, _colour(u[:, 7:16], self.strength)
 
@@ -72,6 +83,18 @@ class BatchAugment:
         # zeros outside; shifting by mid-grey makes the outside mid-grey
         x = F.grid_sample(x.sub_(127.5), grid, mode="bilinear", padding_mode="zeros", align_corners=False).add_(127.5)
         return x.contiguous(memory_format=torch.channels_last), move_boxes(boxes_01, windows, flips)
+
+
+def _close(u: Tensor, boxes_01: Tensor) -> Tensor:
+    """(B, 5) uniform, (B, 4) -> windows (B, 4) about the boxes, holding all of them, inside the picture."""
+    side = boxes_01[:, 2:] - boxes_01[:, :2]
+    low, high = (math.log(room) for room in CLOSE_ROOM)
+    room = torch.exp(low + (high - low) * u[:, :1] + CLOSE_STRETCH * (2 * u[:, 1:3] - 1))
+    half = (room * side).clamp_min(CLOSE_LEAST) / 2
+    centre = (boxes_01[:, :2] + boxes_01[:, 2:]) / 2 + CLOSE_SHIFT * (2 * u[:, 3:5] - 1) * side
+    first = torch.minimum(centre - half, boxes_01[:, :2])
+    last = torch.maximum(centre + half, boxes_01[:, 2:])
+    return torch.cat([first, last], dim=1).clamp(0, 1)
 
 
 def move_boxes(boxes_01: Tensor, windows: Tensor, flips: Tensor) -> Tensor:

@@ -62,11 +62,14 @@ class FcBoxHead(nn.Module):
 
 
 class EdgeBoxHead(nn.Module):
-    """Finest and coarsest map fused -> a profile along x and one along y -> FC -> four 1-D distributions over K bins.
+    """Finest and coarsest map fused -> a profile along x and one along y -> four 1-D distributions over K bins.
 
-    The expectation of a distribution is the edge, its standard deviation the edge's sigma. After SimCC
-    (Li et al. 2022, arXiv 2107.03332), with edges in place of key points and the expectation in place of the argmax.
-    The bins reach a little beyond the picture (`MARGIN`), so that an edge on the border is an inner value.
+    An edge's logits are the sum of two readings of its profile: FC layers that see all of it, and know where objects
+    usually lie; and FC layers that see a few places at a time, the same at every place (`SlidingFc`), and know what an
+    edge looks like wherever it is - which far fewer examples teach (docs/log.md, 2026-11-23). The expectation of a
+    distribution is the edge, its standard deviation the edge's sigma. After SimCC (Li et al. 2022, arXiv 2107.03332),
+    with edges in place of key points and the expectation in place of the argmax. The bins reach a little beyond the
+    picture (`MARGIN`), so that an edge on the border is an inner value.
     """
 
     MARGIN = 0.06
@@ -91,6 +94,8 @@ class EdgeBoxHead(nn.Module):
         self.along_x = nn.Sequential(nn.Linear(2 * width * w, hidden), nn.Hardswish(), nn.Linear(hidden, 2 * bins))
         self.along_y = nn.Sequential(nn.Linear(2 * width * h, hidden), nn.Hardswish(), nn.Linear(hidden, 2 * bins))
         centres = torch.linspace(-self.MARGIN, 1 + self.MARGIN, bins)
+        self.sliding_x = SlidingFc(2 * width, w, centres, width)
+        self.sliding_y = SlidingFc(2 * width, h, centres, width)
         self.register_buffer("centres", centres, persistent=False)
         self.centres: Tensor
 
@@ -105,13 +110,54 @@ class EdgeBoxHead(nn.Module):
         columns = _profile(fused, look[:, :1], dim=2)  # (B, 2 width, w)
         rows = _profile(fused, look[:, 1:], dim=3)  # (B, 2 width, h)
         bins = self.centres.numel()
-        x_logits = self.along_x(columns.flatten(1)).view(-1, 2, bins)
-        y_logits = self.along_y(rows.flatten(1)).view(-1, 2, bins)
+        x_logits = self.along_x(columns.flatten(1)).view(-1, 2, bins) + self.sliding_x(columns)
+        y_logits = self.along_y(rows.flatten(1)).view(-1, 2, bins) + self.sliding_y(rows)
         edge_logits = torch.stack([x_logits[:, 0], y_logits[:, 0], x_logits[:, 1], y_logits[:, 1]], dim=1)
         p = edge_logits.softmax(dim=2)
         edges = (p * self.centres).sum(dim=2)
         variance = (p * (self.centres - edges.unsqueeze(2)) ** 2).sum(dim=2)
         return BoxOutput(edges, variance.clamp_min(1e-12).sqrt(), edge_logits, None)
+
+
+class SlidingFc(nn.Module):
+    """A profile of n places -> logits of its low and its high edge at the bins: every place looks at its neighbours and
+    says how likely each edge is at `FINER` points within it, and the bins are read off between the points. Moved
+    features give moved logits."""
+
+    FINER = 8
+
+    def __init__(self, channels: int, places: int, centres: Tensor, hidden: int) -> None:
+        """`centres` (K,): where the bins lie, in 0-1 of the profile; those outside get what its ends say."""
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, hidden, (1, 3), padding=(0, 1), bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.Hardswish(),
+            nn.Conv2d(hidden, hidden, (1, 5), padding=(0, 2), bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.Hardswish(),
+            nn.Conv2d(hidden, 2 * self.FINER, 1),
+        )
+        self.register_buffer("reading", _reading(places * self.FINER, centres), persistent=False)
+        self.reading: Tensor
+
+    def forward(self, profile: Tensor) -> Tensor:
+        """(B, C, n) -> (B, 2, K)."""
+        points = self.layers(profile.unsqueeze(2)).squeeze(2)  # (B, 2 FINER, n)
+        b, _, n = points.shape
+        points = points.view(b, 2, self.FINER, n).transpose(2, 3).reshape(b, 2, n * self.FINER)
+        return points @ self.reading
+
+
+def _reading(points: int, centres: Tensor) -> Tensor:
+    """(points, K): linear interpolation from `points` evenly spread over 0-1 to `centres`."""
+    place = (centres * points - 0.5).clamp(0, points - 1)
+    low = place.floor().long().clamp(max=max(points - 2, 0))
+    share = place - low
+    matrix, bins = torch.zeros(points, len(centres)), torch.arange(len(centres))
+    matrix[low, bins] = 1 - share
+    matrix[(low + 1).clamp(max=points - 1), bins] += share
+    return matrix
 
 
 def _profile(features: Tensor, look: Tensor, dim: int) -> Tensor:
