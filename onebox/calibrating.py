@@ -77,14 +77,19 @@ def with_presence(
 
 
 def features_of(model: Localizer, pictures: Iterable[ImageSource], unreadable: list[tuple[str, str]]) -> Floats:
-    """`presence_features` (N, 4) of the readable pictures; the others are appended to `unreadable`."""
+    """`presence_features` (N, 4) of the readable pictures; the others are appended to `unreadable`. Where the model has
+    a presence head its score is the only one, as after a training: it holds the class head's energy already, and the
+    edges' sigma tells crops from pictures but not one set from another (docs/log.md, 2026-11-22)."""
     rows = [np.zeros((0, 4))]
     sources = iter(pictures)
     while batch := list(islice(sources, BATCH)):
         out, refused = model.outputs(batch)
         unreadable += [(str(source), error.what) for source, error in refused]
         if out:
-            rows.append(presence_features(out["logits"], out["sigmas_01"], out.get(PRESENCE_OUTPUT)))
+            features = presence_features(out["logits"], out["sigmas_01"], out.get(PRESENCE_OUTPUT))
+            if PRESENCE_OUTPUT in out:
+                features[:, 1:] = np.nan
+            rows.append(features)
     return np.concatenate(rows)
 
 

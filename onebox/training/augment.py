@@ -43,11 +43,12 @@ def to_float(pictures: Tensor) -> Tensor:
 
 class BatchAugment:
     """Random flip, keep-object crop, close-up or zoom-out, and colour, for one whole batch at a time. `strength` (0-1)
-    scales zoom-out and colour."""
+    scales zoom-out and colour; `close` is the share of close-ups."""
 
-    def __init__(self, *, hflip: float, strength: float) -> None:
+    def __init__(self, *, hflip: float, strength: float, close: float = CLOSE) -> None:
         self.hflip = hflip
         self.strength = strength
+        self.close = close
 
     def draw(self, generator: torch.Generator, boxes_01: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Random choices for a batch: windows (B, 4) in 0-1 of the source, flips (B,) bool, colour (B, 3, 4)."""
@@ -60,7 +61,7 @@ class BatchAugment:
         sides = torch.where(u[:, 4:5] < 0.3, outward, inward)
         sides = torch.where(u[:, 5:6] < 0.15, torch.zeros_like(sides), sides)
         windows = torch.cat([sides[:, :2], 1 - sides[:, 2:]], dim=1)
-        windows = torch.where(u[:, 16:17] < CLOSE, _close(u[:, 17:22], boxes_01), windows)
+        windows = torch.where(u[:, 16:17] < self.close, _close(u[:, 17:22], boxes_01), windows)
         flips = u[:, 6] < self.hflip
         return windows, flips, _colour(u[:, 7:16], self.strength)
 
