@@ -47,11 +47,9 @@ def _onebox(**settings: Any) -> Callable[[Job, Tools, str], Answers]:
 
         with tempfile.TemporaryDirectory(prefix="onebox-run-") as folder:
             out = Path(folder) / "run" if tools.keep is None else tools.keep / name
-            size = {} if job.imgsz is None else {"imgsz": job.imgsz}
+            wanted: dict[str, Any] = settings if job.imgsz is None else {**settings, "imgsz": job.imgsz}
             started = time.perf_counter()
-            done = onebox.train(
-                job.train, out=out, overwrite=True, minutes=job.minutes, seed=job.seed, **size, **settings
-            )
+            done = onebox.train(job.train, out=out, overwrite=True, minutes=job.minutes, seed=job.seed, **wanted)
             seconds = time.perf_counter() - started
             labels, boxes_01 = _ask(onebox.load(done.model), job.test, job.class_names)
             (out / "last.safetensors").unlink(missing_ok=True)
@@ -116,6 +114,13 @@ METHODS: dict[str, Method] = {
     "yolo11n": Method("Ultralytics yolo11n, from scratch", "peer", False, _yolo("yolo11n"), True),
     "yolo26n": Method("Ultralytics yolo26n, from scratch", "peer", False, _yolo("yolo26n"), True),
     "median": Method("always the median box and the majority class", "baseline", False, _median),
+    "refine": Method(
+        "onebox, pretrained trunk, --refine", "ours", True, _onebox(refine=True, **_PRETRAINED), optional=True
+    ),
+    "tuned": Method(
+        "onebox, pretrained trunk, --refine --split 1 --imgsz 224", "ours", True,
+        _onebox(refine=True, split=1.0, imgsz=224, **_PRETRAINED), optional=True,
+    ),
     "scratch_stack": Method(
         "onebox, --backbone plain (built-in convolutions)", "ours", False, _onebox(backbone="plain", weights="none"),
         optional=True,
