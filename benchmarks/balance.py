@@ -25,7 +25,7 @@ from torch import Tensor
 
 from benchmarks.accuracy import SHARED
 from onebox.dataset import load_dataset
-from onebox.training.api import PRETRAINED_AUGMENT, PRETRAINED_TRUNK_SHARE, processor_set_up
+from onebox.training.api import PRETRAINED_AUGMENT, processor_set_up
 from onebox.training.augment import BatchAugment, step_generator
 from onebox.training.balance import BoxWeight, measure, watch
 from onebox.training.cache import Cache, build_cache
@@ -35,6 +35,7 @@ from onebox.training.loop import make_optimizer, update_average, validate
 from onebox.training.losses import Losses, criterion
 from onebox.training.model import Network, NetworkOutput, build_network
 from onebox.training.schedule import batch_indices, lr_factor, steps_per_epoch
+from onebox.training.transfer import PRETRAINED_SHARE
 
 SETS = ("tiny_vid", "pets3")
 TRUNK = "tf_mobilenetv3_small_100"
@@ -175,7 +176,7 @@ def train(way: str, config: TrainConfig, epochs: int, train: Cache, val: Cache, 
     torch.manual_seed(config.seed)
     network = build_network(config, classes).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network)
-    optimizer = make_optimizer(network, config, PRETRAINED_TRUNK_SHARE)
+    optimizer = make_optimizer(network, config, PRETRAINED_SHARE)
     augment = BatchAugment(hflip=config.hflip, strength=PRETRAINED_AUGMENT)
     pictures, boxes, labels = (torch.from_numpy(a) for a in (train.pictures, train.boxes_01, train.labels))
     per_epoch = steps_per_epoch(len(train), config.batch)

@@ -30,16 +30,23 @@ from onebox.training.config import PLAIN_TRUNK, TrainConfig, make_config
 from onebox.training.distributed import use_global_batch_norm
 from onebox.training.empty_pictures import gather_empty
 from onebox.training.finish import finish
-from onebox.training.loop import DivergedError, EpochRow, Progress, Session, make_optimizer, train_epochs
+from onebox.training.loop import (
+    DivergedError,
+    EpochRow,
+    Progress,
+    Session,
+    make_optimizer,
+    set_trunk_share,
+    train_epochs,
+)
 from onebox.training.materials import HELD_OUT, Materials, classes_to_learn, gather
 from onebox.training.model import Network, build_network
 from onebox.training.presence import seconds_needed
 from onebox.training.reporter import Reporter, Silent, Terminal
 from onebox.training.trackers import need_tracker, tracked
+from onebox.training.transfer import PRETRAINED_SHARE, choose_share
 
-#: A pretrained trunk learns at this share of the heads' rate. A first choice, not tuned.
-PRETRAINED_TRUNK_SHARE = 0.25
-#: And needs less augmentation than one that starts from nothing (docs/log.md, 2026-11-22).
+#: A pretrained trunk needs less augmentation than one that starts from nothing (docs/log.md, 2026-11-22).
 PRETRAINED_AUGMENT = 0.5
 #: With --minutes alone the clock ends the run, or this many epochs.
 MINUTES_EPOCHS = 200
@@ -119,12 +126,14 @@ def _train(
     # what can be wrong with settings and weights is said before the pictures are decoded
     need_tracker(config.tracker)
     share = read_fractions(split)[0] if val is None else 1.0
-    config = resolve(config, round(share * len(data.labelled)))
+    asked, config = config, resolve(config, round(share * len(data.labelled)))
     session = start_session(config, class_names, accelerator)
     session.started = started
     materials = gather(
         data, val, class_names, empty_paths, config, split=split, allow_leak=allow_leak, reporter=reporter
     )
+    if asked.trunk_lr is None:
+        config = _choose_trunk_lr(session, materials, reporter)
     if main and resume:
         run_folder.check_same_run(folder, config, materials.fingerprints)
     if main and not resume:  # not before all is known to be well: --overwrite removes the earlier run here
@@ -209,12 +218,27 @@ def resolve(config: TrainConfig, pictures: int) -> TrainConfig:
         epochs = default_epochs(pictures) if config.minutes is None else MINUTES_EPOCHS
     from_nothing = plain_trunk or config.weights == "none"
     if trunk_lr is None:
-        trunk_lr = 1.0 if from_nothing else PRETRAINED_TRUNK_SHARE
+        trunk_lr = 1.0 if from_nothing else PRETRAINED_SHARE
     augment = config.augment
     if augment is None:
         augment = 1.0 if from_nothing else PRETRAINED_AUGMENT
     weights = "none" if plain_trunk and config.weights == "pretrained" else config.weights
     return replace(config, epochs=epochs, trunk_lr=trunk_lr, augment=augment, weights=weights)
+
+
+def _choose_trunk_lr(session: Session, materials: Materials, reporter: Reporter) -> TrainConfig:
+    """The config with a pretrained trunk's rate chosen from the data; the session gets it, too."""
+    if session.config.weights == "none":
+        return session.config
+    share, top1 = choose_share(session.average, materials.train, materials.held_out)
+    if top1 is not None:
+        reporter.say(
+            f"The pretrained trunk as it is tells {top1:.0%} of the held-out pictures; it learns at {share:g} of the "
+            "heads' rate."
+        )
+    session.config = replace(session.config, trunk_lr=share)
+    set_trunk_share(session.optimizer, share)
+    return session.config
 
 
 def start_session(config: TrainConfig, class_names: tuple[str, ...], accelerator: Accelerator) -> Session:

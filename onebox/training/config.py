@@ -42,7 +42,9 @@ class TrainConfig:
     seed: int = _option(0, "every random choice is a function of (seed, step)")
     batch: int = _option(32, "pictures per step, over all processes together")
     lr: float = _option(1e-3, "peak learning rate of the heads")
-    trunk_lr: float | None = _option(None, "the trunk's share of lr  [default: 0.25 pretrained, 1 from scratch]")
+    trunk_lr: float | None = _option(
+        None, "the trunk's share of lr  [default: 0.25 to 1, more where a pretrained trunk knows less; 1 from scratch]"
+    )
     freeze: int = _option(8, "a pretrained trunk's layers up to this stride are held as they are; 0 holds none")
     weight_decay: float = _option(0.05, "AdamW's; kept off biases and normalisation")
     warmup: float = _option(0.15, "share of the run in which the learning rate rises")

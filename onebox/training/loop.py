@@ -126,13 +126,21 @@ def make_optimizer(network: Network, config: TrainConfig, trunk_share: float) ->
     """AdamW (Adam where there is no decay) with four groups: trunk and heads, each with and without weight decay.
     Each group's `share` is its part of the common rate. Decay stays off biases and normalisation."""
     groups: list[dict[str, Any]] = []
-    for named, share in ((network.trunk_parameters(), trunk_share), (network.head_parameters(), 1.0)):
+    parts = (("trunk", network.trunk_parameters(), trunk_share), ("heads", network.head_parameters(), 1.0))
+    for part, named, share in parts:
         for decays in (True, False):
             params = [p for _, p in named if (p.ndim > 1) == decays and p.requires_grad]
             if params:
                 decay = config.weight_decay if decays else 0.0
-                groups.append({"params": params, "weight_decay": decay, "share": share})
+                groups.append({"params": params, "weight_decay": decay, "share": share, "part": part})
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99), foreach=True)
+
+
+def set_trunk_share(optimizer: Any, share: float) -> None:
+    """Gives the trunk another part of the common rate."""
+    for group in optimizer.param_groups:
+        if group["part"] == "trunk":
+            group["share"] = share
 
 
 def train_epochs(
