@@ -84,16 +84,18 @@ def train(
     """Trains on `data`, validates on `val`, leaves a run folder at `out`.
 
     Without `val` all but the share `split` of `data` is held out for early stopping, copies and siblings of one photo
-    on one side; an empty `val` trains on everything and keeps the last weights. Where pictures of `val` are copies of
-    training pictures the training does not start, unless `allow_leak`. Settings are a `TrainConfig`, or its fields as
-    keywords. `resume` continues a stopped run bit for bit; `overwrite` replaces one. `reporter` is told what happens
-    (default: the terminal); `command` goes into the report.
+    on one side; `split` 1, or an empty `val`, trains on everything and keeps the last weights. Where pictures of `val`
+    are copies of training pictures the training does not start, unless `allow_leak`. Settings are a `TrainConfig`, or
+    its fields as keywords. `resume` continues a stopped run bit for bit; `overwrite` replaces one. `reporter` is told
+    what happens (default: the terminal); `command` goes into the report.
     Raises OneboxError: TrainingError, ConfigError, WeightsError, RunFolderError, ExportError. Where the loss is no
     longer finite the best epoch so far is exported all the same, and `stopped.json` names step and pictures.
     """
     if config is not None and settings:
         raise ConfigError("give a config or single settings, not both")
     config = config or make_config(**settings)
+    if val is None and split == 1:
+        val = data.subset([])
     with processor_set_up(config):
         return _train(
             data, val, folder=Path(out), config=config, resume=resume, overwrite=overwrite, split=split,
