@@ -337,6 +337,14 @@ def test_a_choice_that_is_none_names_the_choices(tiny_set: Path, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", [["evaluate", "m", "d", "--json", "--refine"], ["train", "d", "--out", "--minutes"]])
+def test_a_flag_is_no_file_name(words: list[str]) -> None:
+    done = here(*words)
+    assert done.code == 2
+    assert f"Invalid value for {words[-2]}: it needs a value, and {words[-1]} is a flag" in done.err
+    assert not Path(words[-1]).exists()
+
+
 def test_an_unknown_setting_names_the_nearest(tiny_set: Path, tmp_path: Path) -> None:
     data = onebox.load_dataset(tiny_set)
     with pytest.raises(ConfigError, match=r"unknown setting 'backbon'; did you mean backbone\?"):

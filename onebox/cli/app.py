@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from onebox._version import __version__
 from onebox.cli.label import label_command
 from onebox.cli.train import train_command
 from onebox.types import Multiple
 
+
+class _Commands(TyperGroup):
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As ever, but `--json --refine` does not write a file called --refine."""
+        name, command, rest = super().resolve_command(ctx, args)
+        for word, value in itertools.pairwise(rest):
+            # an argument has no is_flag, a flag takes no value
+            takers = [p for p in (command.params if command else ()) if not getattr(p, "is_flag", True)]
+            if value.startswith("--") and any(word in p.opts for p in takers):
+                raise typer.BadParameter(f"it needs a value, and {value} is a flag", ctx, param_hint=word)
+        return name, command, rest
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="onebox",
     help="One picture, one object: what it is and where it is.",
     no_args_is_help=True,

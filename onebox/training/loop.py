@@ -26,6 +26,11 @@ from onebox.training.model import Network
 from onebox.training.schedule import batch_indices, lr_factor, steps_per_epoch
 
 VALIDATION_BATCH = 64
+#: Among which validation looks for the one that fits the class probabilities, a twentieth of an octave apart.
+TEMPERATURES = tuple(2 ** (i / 20) for i in range(-40, 51))
+#: So much below the best quality a later epoch is still kept: less than some hundred pictures can tell apart, and the
+#: lower rate of later epochs makes for tighter boxes (docs/log.md, 2026-11-23).
+AS_GOOD = 0.005
 #: Pictures of a batch that an error names.
 SHOWN = 3
 
@@ -259,29 +264,37 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, step: i
 
 @torch.no_grad()
 def validate(network: Network, val: Cache, accelerator: Accelerator) -> dict[str, float]:
-    """Top-1, mean IoU, joint score (IoU > 0.5) and `quality` - the mean of IoU times the true class's probability -
-    of `network` in evaluation mode; every process takes a share of the pictures and all get the same answer."""
+    """Top-1, mean IoU, joint score (IoU > 0.5) and `quality` of `network` in evaluation mode; every process takes a
+    share of the pictures and all get the same answer.
+
+    `quality` is the mean of IoU times the probability of the true class, at the one of TEMPERATURES that makes the
+    classes likeliest: a finished model's probabilities are tempered, too, so an epoch that is merely surer of itself is
+    neither better nor worse.
+    """
     was_training = network.training
     network.eval()
     rank, world = accelerator.process_index, accelerator.num_processes
     rows = np.arange(rank, len(val), world)
-    right, overlap, belief = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
+    temperatures = torch.tensor(TEMPERATURES, dtype=torch.float64).view(-1, 1, 1)
+    sums = torch.zeros(4 + 2 * len(TEMPERATURES), dtype=torch.float64)
     for start in range(0, len(rows), VALIDATION_BATCH):
         part = rows[start : start + VALIDATION_BATCH]
         output = network(_plain(torch.from_numpy(val.pictures[part]).to(accelerator.device)))
-        right.append((output.logits.argmax(1).cpu().numpy() == val.labels[part]).astype(np.float64))
-        probabilities = output.logits.softmax(1).cpu().numpy()
-        belief.append(probabilities[np.arange(len(part)), val.labels[part]].astype(np.float64))
-        overlap.append(iou(output.box.boxes_01.clamp(0, 1).cpu().numpy(), val.boxes_01[part]))
+        logits, labels = output.logits.double().cpu(), torch.from_numpy(val.labels[part])
+        overlap = torch.from_numpy(iou(output.box.boxes_01.clamp(0, 1).cpu().numpy(), val.boxes_01[part])).double()
+        right = (logits.argmax(1) == labels).double()
+        log_p = (logits / temperatures).log_softmax(2)[:, torch.arange(len(part)), labels]  # (temperatures, pictures)
+        counted = [right.sum(), overlap.sum(), (right * (overlap > 0.5)).sum(), torch.tensor(float(len(part)))]
+        sums += torch.cat([torch.stack(counted).double(), log_p.sum(1), (log_p.exp() * overlap).sum(1)])
     network.train(was_training)
-    r, o, p = np.concatenate(right), np.concatenate(overlap), np.concatenate(belief)
-    sums = torch.tensor([r.sum(), o.sum(), (r * (o > 0.5)).sum(), (p * o).sum(), len(r)], dtype=torch.float64)
     if world > 1:
         reduced = accelerator.reduce(sums.to(accelerator.device), "sum")
         assert isinstance(reduced, Tensor)
         sums = reduced.cpu()
+    likelihoods, qualities = sums[4:].view(2, -1)
+    means = [*sums[:3], qualities[likelihoods.argmax()]]
     names = ("top1", "mean_iou", "joint_50", "quality")
-    return {name: float(v / sums[-1]) for name, v in zip(names, sums[:-1], strict=True)}
+    return {name: float(v / sums[3]) for name, v in zip(names, means, strict=True)}
 
 
 def _paths(cache: Cache, rows: Tensor) -> list[str]:
@@ -304,15 +317,15 @@ def _plain(pictures: Tensor) -> Tensor:
 
 
 def _note_score(session: Session, scores: dict[str, float] | None) -> bool:
-    """Is this the best epoch so far? Judged by `quality`, which unlike the joint score moves with every picture, and so
-    does not crown an early epoch by luck on a small validation set. Without validation the last epoch is the best."""
+    """Is this epoch to be kept? Judged by `quality`, which unlike the joint score moves with every picture, and so
+    does not crown an early epoch by luck on a small validation set. Without validation the last epoch is kept."""
     progress = session.progress
     score = scores["quality"] if scores else float(progress.epoch)
-    if score < progress.best_score:
+    if score > progress.best_score:  # patience is for getting better, not for being as good
+        progress.best_score, progress.best_progress = score, session.share_done()
+    if score < progress.best_score - AS_GOOD:
         return False
-    if score > progress.best_score:  # of equals the later weights are kept, but patience is for getting better
-        progress.best_progress = session.share_done()
-    progress.best_score, progress.best_epoch = score, progress.epoch
+    progress.best_epoch = progress.epoch
     return True
 
 

@@ -1,0 +1,79 @@
+"""What an epoch is judged by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from accelerate import Accelerator  # noqa: E402
+from scipy.optimize import minimize_scalar  # noqa: E402
+from scipy.special import log_softmax  # noqa: E402
+from torch import nn  # noqa: E402
+
+import onebox  # noqa: E402
+from onebox.boxes import iou  # noqa: E402
+from onebox.training.augment import to_float  # noqa: E402
+from onebox.training.cache import Cache, build_cache  # noqa: E402
+from onebox.training.config import make_config  # noqa: E402
+from onebox.training.loop import validate  # noqa: E402
+from onebox.training.model import Network, build_network  # noqa: E402
+from tests.small_runs import TINY, coloured_set  # noqa: E402
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> tuple[Network, Cache]:
+    """A network that is right more often than not, by chance, and pictures."""
+    data = onebox.load_dataset(coloured_set(tmp_path, count=70))
+    cache = build_cache(data, data.class_names, 32)
+    torch.manual_seed(0)
+    network = build_network(make_config(**TINY), 2)
+    logits, _ = answers(network, cache)
+    last = network.class_head.fc[-1]
+    assert isinstance(last, nn.Linear)
+    # twice as sure as it was, about the classes' mean difference, in the direction that is right more often
+    gap = logits[:, 1] - logits[:, 0]
+    right = ((gap > np.median(gap)) == (cache.labels == 1)).mean() > 0.5
+    with torch.no_grad():
+        last.bias[1] -= float(np.median(gap))
+        for part in (last.weight, last.bias):
+            part.mul_(20 if right else -20)
+    return network, cache
+
+
+def answers(network: Network, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
+    network.eval()
+    with torch.no_grad():
+        output = network(to_float(torch.from_numpy(cache.pictures)))
+    network.train()
+    return output.logits.double().numpy(), iou(output.box.boxes_01.clamp(0, 1).numpy(), cache.boxes_01)
+
+
+def test_the_scores_of_an_epoch_by_hand(judged: tuple[Network, Cache]) -> None:
+    network, cache = judged
+    logits, overlap = answers(network, cache)
+    rows, right = np.arange(len(cache)), logits.argmax(1) == cache.labels
+    fitted = minimize_scalar(
+        lambda t: -log_softmax(logits / 2**t, axis=1)[rows, cache.labels].mean(), bounds=(-2, 2.4), method="bounded"
+    )
+    wanted = (np.exp(log_softmax(logits / 2**fitted.x, axis=1)[rows, cache.labels]) * overlap).mean()
+    found = validate(network, cache, Accelerator(cpu=True))
+    assert network.training
+    assert found["top1"] == pytest.approx(right.mean())
+    assert found["mean_iou"] == pytest.approx(overlap.mean())
+    assert found["joint_50"] == pytest.approx((right & (overlap > 0.5)).mean())
+    assert found["quality"] == pytest.approx(wanted, abs=5e-4)  # the temperatures lie a little apart
+
+
+def test_a_network_that_is_only_surer_of_itself_is_no_better(judged: tuple[Network, Cache]) -> None:
+    network, cache = judged
+    before = validate(network, cache, Accelerator(cpu=True))
+    last = network.class_head.fc[-1]
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        last.weight.mul_(2)
+        last.bias.mul_(2)
+    assert validate(network, cache, Accelerator(cpu=True)) == pytest.approx(before, abs=1e-9)
