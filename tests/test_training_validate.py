@@ -19,7 +19,7 @@ from onebox.boxes import iou  # noqa: E402
 from onebox.training.augment import to_float  # noqa: E402
 from onebox.training.cache import Cache, build_cache  # noqa: E402
 from onebox.training.config import make_config  # noqa: E402
-from onebox.training.loop import validate  # noqa: E402
+from onebox.training.loop import Progress, Session, note_score, validate  # noqa: E402
 from onebox.training.model import Network, build_network  # noqa: E402
 from tests.small_runs import TINY, coloured_set  # noqa: E402
 
@@ -65,6 +65,8 @@ def test_the_scores_of_an_epoch_by_hand(judged: tuple[Network, Cache]) -> None:
     assert found["top1"] == pytest.approx(right.mean())
     assert found["mean_iou"] == pytest.approx(overlap.mean())
     assert found["joint_50"] == pytest.approx((right & (overlap > 0.5)).mean())
+    each = np.exp(log_softmax(logits / 2**fitted.x, axis=1)[rows, cache.labels]) * overlap
+    assert found["quality_error"] == pytest.approx(each.std() / np.sqrt(len(each)), abs=5e-4)
     assert found["quality"] == pytest.approx(wanted, abs=5e-4)  # the temperatures lie a little apart
 
 
@@ -77,3 +79,17 @@ def test_a_network_that_is_only_surer_of_itself_is_no_better(judged: tuple[Netwo
         last.weight.mul_(2)
         last.bias.mul_(2)
     assert validate(network, cache, Accelerator(cpu=True)) == pytest.approx(before, abs=1e-9)
+
+
+def test_a_later_epoch_is_kept_where_it_is_as_good(judged: tuple[Network, Cache]) -> None:
+    network, _ = judged
+    config = make_config(**TINY)
+    session = Session(network, network, None, Progress(), Accelerator(cpu=True), config, epochs=10, total_steps=10)
+    kept = []
+    for quality in (0.5, 0.7, 0.66, 0.69, 0.679, 0.72, 0.6, 0.701):
+        session.progress.epoch += 1
+        session.progress.step += 1
+        kept.append(note_score(session, {"quality": quality, "quality_error": 0.04}))
+    assert kept == [True, True, False, True, False, True, False, True]  # half of .04 below the best so far, or better
+    assert (session.progress.best_score, session.progress.best_epoch) == (0.72, 8)
+    assert session.progress.best_progress == pytest.approx(0.8)

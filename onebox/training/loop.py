@@ -28,9 +28,10 @@ from onebox.training.schedule import batch_indices, lr_factor, steps_per_epoch
 VALIDATION_BATCH = 64
 #: Among which validation looks for the one that fits the class probabilities, a twentieth of an octave apart.
 TEMPERATURES = tuple(2 ** (i / 20) for i in range(-40, 51))
-#: So much below the best quality a later epoch is still kept: less than some hundred pictures can tell apart, and the
-#: lower rate of later epochs makes for tighter boxes (docs/log.md, 2026-11-23).
-AS_GOOD = 0.005
+#: A later epoch is kept where it is worse than the best by no more than this many standard errors of the quality: that
+#: is about what the same pictures can tell of two epochs, and the lower rate of later ones makes for tighter boxes
+#: (docs/log.md, 2026-11-23). After the one-standard-error rule of Breiman et al. 1984, section 3.4.3.
+AS_GOOD = 0.5
 #: Pictures of a batch that an error names.
 SHOWN = 3
 
@@ -221,7 +222,7 @@ def train_epochs(
         rows = batch_indices(len(train), batch, config.seed, last)[mine]
         if not _answers_are_finite(session.average, pictures[rows].to(device)):
             raise DivergedError("the answers of the network are no longer finite", last, _paths(train, rows))
-        better = _note_score(session, scores)
+        better = note_score(session, scores)
         progress.finished = _is_over(session)
         if world > 1:
             sums = _mean_over_processes(sums, accelerator)
@@ -264,8 +265,8 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, step: i
 
 @torch.no_grad()
 def validate(network: Network, val: Cache, accelerator: Accelerator) -> dict[str, float]:
-    """Top-1, mean IoU, joint score (IoU > 0.5) and `quality` of `network` in evaluation mode; every process takes a
-    share of the pictures and all get the same answer.
+    """Top-1, mean IoU, joint score (IoU > 0.5), `quality` and its standard error `quality_error`, of `network` in
+    evaluation mode; every process takes a share of the pictures and all get the same answer.
 
     `quality` is the mean of IoU times the probability of the true class, at the one of TEMPERATURES that makes the
     classes likeliest: a finished model's probabilities are tempered, too, so an epoch that is merely surer of itself is
@@ -276,7 +277,7 @@ def validate(network: Network, val: Cache, accelerator: Accelerator) -> dict[str
     rank, world = accelerator.process_index, accelerator.num_processes
     rows = np.arange(rank, len(val), world)
     temperatures = torch.tensor(TEMPERATURES, dtype=torch.float64).view(-1, 1, 1)
-    sums = torch.zeros(4 + 2 * len(TEMPERATURES), dtype=torch.float64)
+    sums = torch.zeros(4 + 3 * len(TEMPERATURES), dtype=torch.float64)
     for start in range(0, len(rows), VALIDATION_BATCH):
         part = rows[start : start + VALIDATION_BATCH]
         output = network(_plain(torch.from_numpy(val.pictures[part]).to(accelerator.device)))
@@ -284,17 +285,20 @@ def validate(network: Network, val: Cache, accelerator: Accelerator) -> dict[str
         overlap = torch.from_numpy(iou(output.box.boxes_01.clamp(0, 1).cpu().numpy(), val.boxes_01[part])).double()
         right = (logits.argmax(1) == labels).double()
         log_p = (logits / temperatures).log_softmax(2)[:, torch.arange(len(part)), labels]  # (temperatures, pictures)
+        quality = log_p.exp() * overlap
         counted = [right.sum(), overlap.sum(), (right * (overlap > 0.5)).sum(), torch.tensor(float(len(part)))]
-        sums += torch.cat([torch.stack(counted).double(), log_p.sum(1), (log_p.exp() * overlap).sum(1)])
+        sums += torch.cat([torch.stack(counted).double(), log_p.sum(1), quality.sum(1), quality.square().sum(1)])
     network.train(was_training)
     if world > 1:
         reduced = accelerator.reduce(sums.to(accelerator.device), "sum")
         assert isinstance(reduced, Tensor)
         sums = reduced.cpu()
-    likelihoods, qualities = sums[4:].view(2, -1)
-    means = [*sums[:3], qualities[likelihoods.argmax()]]
-    names = ("top1", "mean_iou", "joint_50", "quality")
-    return {name: float(v / sums[3]) for name, v in zip(names, means, strict=True)}
+    likelihoods, qualities, squares = sums[4:].view(3, -1) / sums[3]
+    best = int(likelihoods.argmax())
+    variance = (squares[best] - qualities[best].square()).clamp_min(0)
+    means = [*(sums[:3] / sums[3]), qualities[best], (variance / sums[3]).sqrt()]
+    names = ("top1", "mean_iou", "joint_50", "quality", "quality_error")
+    return {name: float(v) for name, v in zip(names, means, strict=True)}
 
 
 def _paths(cache: Cache, rows: Tensor) -> list[str]:
@@ -316,16 +320,16 @@ def _plain(pictures: Tensor) -> Tensor:
     return to_float(pictures)
 
 
-def _note_score(session: Session, scores: dict[str, float] | None) -> bool:
-    """Is this epoch to be kept? Judged by `quality`, which unlike the joint score moves with every picture, and so
-    does not crown an early epoch by luck on a small validation set. Without validation the last epoch is kept."""
+def note_score(session: Session, scores: dict[str, float] | None) -> bool:
+    """Is this epoch to be kept? Judged by `quality`, which unlike the joint score moves with every picture. The best
+    epoch is, and every later one that is as good; without validation the last."""
     progress = session.progress
     score = scores["quality"] if scores else float(progress.epoch)
-    if score > progress.best_score:  # patience is for getting better, not for being as good
-        progress.best_score, progress.best_progress = score, session.share_done()
-    if score < progress.best_score - AS_GOOD:
+    doubt = AS_GOOD * scores["quality_error"] if scores else 0.0
+    progress.best_score = max(progress.best_score, score)
+    if score < progress.best_score - doubt:
         return False
-    progress.best_epoch = progress.epoch
+    progress.best_epoch, progress.best_progress = progress.epoch, session.share_done()
     return True
 
 
