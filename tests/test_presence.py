@@ -211,7 +211,7 @@ def test_a_folder_of_negatives_is_used_and_what_is_broken_in_it_is_told(tmp_path
     ground(folder, 20)
     (folder / "broken.png").write_bytes(b"no picture")
     listener = Listener()
-    more: dict[str, Any] = {} if place == "beside" else {"negatives": str(folder)}
+    more: dict[str, Any] = {"epochs": 10} | ({} if place == "beside" else {"negatives": str(folder)})
     run = onebox.train(
         onebox.load_dataset(labels), out=tmp_path / "run", reporter=listener, config=make_config(**TINY | more)
     )
