@@ -1,4 +1,4 @@
-"""Five ways to balance the pull of two losses on the shared trunk, on the same pictures, batches and number of steps:
+"""Six ways to balance the pull of two losses on the shared trunk, on the same pictures, batches and number of steps:
 the question behind `balance` in the training settings.
 
     python -m benchmarks.balance [--only tiny_vid] [--way kendall] [--seeds 3] [--epochs 20] [--out runs/balance]
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from benchmarks.accuracy import SHARED
 from onebox.dataset import load_dataset
-from onebox.training.api import PRETRAINED_AUGMENT, processor_set_up
+from onebox.training.api import PRETRAINED_AUGMENT, PRETRAINED_CLOSE, processor_set_up
 from onebox.training.augment import BatchAugment, step_generator
 from onebox.training.balance import BoxWeight, measure, watch
 from onebox.training.cache import Cache, build_cache
@@ -177,7 +177,7 @@ def train(way: str, config: TrainConfig, epochs: int, train: Cache, val: Cache, 
     network = build_network(config, classes).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network)
     optimizer = make_optimizer(network, config, PRETRAINED_SHARE)
-    augment = BatchAugment(hflip=config.hflip, strength=PRETRAINED_AUGMENT)
+    augment = BatchAugment(hflip=config.hflip, strength=PRETRAINED_AUGMENT, close=PRETRAINED_CLOSE)
     pictures, boxes, labels = (torch.from_numpy(a) for a in (train.pictures, train.boxes_01, train.labels))
     per_epoch = steps_per_epoch(len(train), config.batch)
     balance = WAYS[way](network, per_epoch)

@@ -277,7 +277,7 @@ def white_rectangles(count: int, side: int) -> tuple[Tensor, Tensor]:
 
 def test_picture_and_box_move_together_and_the_object_stays_inside() -> None:
     pictures, boxes = white_rectangles(64, side=96)
-    augment = BatchAugment(hflip=0.5, strength=1.0)
+    augment = BatchAugment(hflip=0.5, strength=1.0, close=0.3)
     windows, flips, _ = augment.draw(step_generator(0, 0), boxes)
     moved_pictures, moved = augment(pictures, boxes, (windows, flips, IDENTITY_COLOUR.expand(64, 3, 4)))
     assert moved_pictures.shape == (64, 3, 96, 96)
@@ -291,7 +291,7 @@ def test_picture_and_box_move_together_and_the_object_stays_inside() -> None:
 
 def test_a_part_of_the_pictures_is_seen_close() -> None:
     boxes = torch.tensor([[0.4, 0.45, 0.5, 0.6], [0.0, 0.9, 0.02, 1.0]]).repeat(2000, 1)
-    windows, _, _ = BatchAugment(hflip=0.5, strength=0.5).draw(step_generator(0, 0), boxes)
+    windows, _, _ = BatchAugment(hflip=0.5, strength=0.5, close=0.3).draw(step_generator(0, 0), boxes)
     assert bool((windows[:, :2] <= boxes[:, :2]).all())
     assert bool((windows[:, 2:] >= boxes[:, 2:]).all())
     size, side = windows[:, 2:] - windows[:, :2], boxes[:, 2:] - boxes[:, :2]

@@ -48,6 +48,9 @@ from onebox.training.transfer import PRETRAINED_SHARE, choose_share
 
 #: A pretrained trunk needs less augmentation than one that starts from nothing (docs/log.md, 2026-11-22).
 PRETRAINED_AUGMENT = 0.5
+#: And gains from close-ups, which were chosen on such trunks alone: the built-in pictures, from random weights, lost by
+#: them and what came with them (docs/log.md, 2026-11-23).
+PRETRAINED_CLOSE = 0.3
 #: With --minutes alone the clock ends the run, or this many epochs.
 MINUTES_EPOCHS = 200
 #: What remains to be done within --minutes after the last step: export, replay, evaluation, report.
@@ -224,8 +227,11 @@ def resolve(config: TrainConfig, pictures: int) -> TrainConfig:
     augment = config.augment
     if augment is None:
         augment = 1.0 if from_nothing else PRETRAINED_AUGMENT
+    close = config.close
+    if close is None:
+        close = 0.0 if from_nothing else PRETRAINED_CLOSE
     weights = "none" if plain_trunk and config.weights == "pretrained" else config.weights
-    return replace(config, epochs=epochs, trunk_lr=trunk_lr, augment=augment, weights=weights)
+    return replace(config, epochs=epochs, trunk_lr=trunk_lr, augment=augment, close=close, weights=weights)
 
 
 def _choose_trunk_lr(session: Session, materials: Materials, reporter: Reporter) -> TrainConfig:

@@ -15,9 +15,8 @@ from torch import Tensor
 #: (docs/log.md, 2026-11-22).
 CROP = 0.7
 ZOOM_OUT = 0.25
-#: This share of the pictures is seen through a window about the object, CLOSE_ROOM times its size: it teaches what
-#: edges look like at other scales, and is what the second look (`onebox.refine`) will see (docs/log.md, 2026-11-23).
-CLOSE = 0.3
+#: A close-up shows the object through a window CLOSE_ROOM times its size: it teaches what edges look like at other
+#: scales, and is what the second look (`onebox.refine`) will see (docs/log.md, 2026-11-23).
 CLOSE_ROOM = (1.1, 2.0)
 #: How far such a window's sides and centre are off, in sides of the object.
 CLOSE_STRETCH = 0.1
@@ -45,7 +44,7 @@ class BatchAugment:
     """Random flip, keep-object crop, close-up or zoom-out, and colour, for one whole batch at a time. `strength` (0-1)
     scales zoom-out and colour; `close` is the share of close-ups."""
 
-    def __init__(self, *, hflip: float, strength: float, close: float = CLOSE) -> None:
+    def __init__(self, *, hflip: float, strength: float, close: float = 0.0) -> None:
         self.hflip = hflip
         self.strength = strength
         self.close = close

@@ -53,6 +53,9 @@ class TrainConfig:
     augment: float | None = _option(
         None, "strength of crops, zoom and colour, 0 (none) to 1  [default: 0.5 pretrained, 1 from scratch]"
     )
+    close: float | None = _option(
+        None, "share of the pictures seen as close-ups of the object  [default: 0.3 pretrained, 0 from scratch]"
+    )
     hflip: float = _option(0.5, "chance of a left-right flip; 0 where left and right mean something")
     box_head: str = _option("edges", "edges (four 1-D distributions) or fc (pooled, fully connected)")
     box_loss: str = _option("edges", "edges (L1 + GIoU + soft targets), l1_giou, or mse")
@@ -101,6 +104,7 @@ class TrainConfig:
         for name, low, high in (
             ("epochs", 1, 100_000),
             ("augment", 0, 1),
+            ("close", 0, 1),
             ("minutes", 0.01, 100_000),
             ("trunk_lr", 0, 100),
             ("box_weight", 0, 1e9),
@@ -146,6 +150,7 @@ PLAIN: dict[str, Any] = {
     "label_smoothing": 0.0,
     "ema": 0.0,
     "augment": 0.0,
+    "close": 0.0,
 }
 
 

@@ -114,7 +114,7 @@ def _views(
     """Features of the training pictures as they are and, in every other batch, augmented as in training; and of one
     negative made of each of these."""
     steps = _steps(len(train))
-    augment = BatchAugment(hflip=config.hflip, strength=0.5, close=0.0)  # a part of an object is no close-up of it
+    augment = BatchAugment(hflip=config.hflip, strength=0.5)
     present: list[Tensor] = []
     absent: list[Tensor] = []
     for step in range(steps):
