@@ -96,6 +96,8 @@ def open_page(browser: Browser, url: str, *, phone: bool = False, dark: bool = F
     page.on("pageerror", lambda error: complaints.append(f"page error: {error}"))
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
     page.on("request", lambda request: _watch(request.url, complaints))
+    # asked for from the start: asked for just before the key, it can come after it, and the browser then shows its own
+    page.on("filechooser", lambda chooser: None)
     page.goto(url)
     return page
 

@@ -179,27 +179,28 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Network], list[str]]:
-    """Two networks that differ in their seed only, and some pictures they were trained on."""
+    """Two networks that differ in their seed only, the first as it was five epochs earlier, and some pictures they were
+    trained on."""
     data = onebox.load_dataset(coloured_set(tmp_path_factory.mktemp("sanity"), count=32))
-    networks = []
+    networks, earlier = [], []
     for seed in (0, 1):
         config = api.resolve(make_config(**SETTINGS, seed=seed), len(data))
         with api.processor_set_up(config):
             session = api.start_session(config, data.class_names, api.start_engine(config))
-            for _ in train_epochs(session, build_cache(data, data.class_names, config.imgsz), None):
-                pass
+            for epoch in train_epochs(session, build_cache(data, data.class_names, config.imgsz), None):
+                if epoch.epoch == SETTINGS["epochs"] - 5:
+                    earlier.append(copy.deepcopy(session.average))
         networks.append(session.average)
-    return networks, [sample.path for sample in data.samples[:4]]
+    return [*networks, earlier[0]], [sample.path for sample in data.samples[:4]]
 
 
-def randomised(network: Network, *heads: str) -> Network:
-    """A copy whose named heads have drawn weights again."""
-    torch.manual_seed(7)
+def randomised(network: Network, head: str, seed: int = 7) -> Network:
+    """A copy whose named head has drawn weights again."""
+    torch.manual_seed(seed)
     other = copy.deepcopy(network)
-    for head in heads:
-        for module in getattr(other, head).modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+    for module in getattr(other, head).modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
     return other
 
 
@@ -226,16 +227,19 @@ def test_randomised_heads_give_other_maps(trained: tuple[list[Network], list[str
         return np.stack([f.class_map for f in found]), np.concatenate([f.edge_maps for f in found])
 
     class_map, edge_maps = maps(networks[0])
-    other_class, other_edges = maps(networks[1])
+    _, other_edges = maps(networks[1])
     no_class, same_edges = maps(randomised(networks[0], "class_head"))
     same_class, no_edges = maps(randomised(networks[0], "box_head"))
     # the heads are disjoint: what one of them looks at is not changed by the other
     assert (same_edges == edge_maps).all()
     assert (same_class == class_map).all()
-    # and what a head looks at is what it has learnt. On plain ground there is one thing that any class head answers to,
-    # so its map keeps some of its shape; of the edges another training agrees with the first, chance does not
-    assert alike(class_map, no_class) < 0.8
-    assert alike(class_map, other_class) > 0.5
+    # and what a head looks at is what it has learnt: training it on changes its map far less than drawing it again. (Two
+    # trainings agree on the class no better than that: any class head on a trained trunk answers to the one thing there
+    # is on plain ground. On the edges they do.)
+    early_class, early_edges = maps(networks[2])
+    drawn = [no_class, *(maps(randomised(networks[0], "class_head", seed))[0] for seed in (8, 9))]
+    assert np.mean([alike(class_map, other) for other in drawn]) < alike(class_map, early_class) - 0.2
+    assert alike(edge_maps, no_edges) < alike(edge_maps, early_edges) - 0.1
     assert alike(edge_maps, no_edges) < alike(edge_maps, other_edges)
     assert alike(own_part(edge_maps), own_part(no_edges)) < alike(own_part(edge_maps), own_part(other_edges)) - 0.2
 

@@ -211,6 +211,7 @@ def test_a_folder_of_negatives_is_used_and_what_is_broken_in_it_is_told(tmp_path
     ground(folder, 20)
     (folder / "broken.png").write_bytes(b"no picture")
     listener = Listener()
+    # four epochs say little: .84 on average, .49 to 1.0 with ten seeds; after ten every seed has .999 or more
     more: dict[str, Any] = {"epochs": 10} | ({} if place == "beside" else {"negatives": str(folder)})
     run = onebox.train(
         onebox.load_dataset(labels), out=tmp_path / "run", reporter=listener, config=make_config(**TINY | more)
@@ -226,7 +227,7 @@ def test_a_folder_of_negatives_is_used_and_what_is_broken_in_it_is_told(tmp_path
     new = coloured_set(tmp_path / "new", 40, seed=77)
     present = [p.presence for p in model.predict(sorted(new.parent.glob("*.png")))]
     absent = [p.presence for p in model.predict(ground(tmp_path / "new-ground", 40, seed=78))]
-    assert auroc(present, absent) > 0.9  # pyright: ignore[reportArgumentType]
+    assert auroc(present, absent) > 0.98  # pyright: ignore[reportArgumentType]
 
 
 def test_objects_that_fill_every_picture_can_be_learnt(tmp_path: Path) -> None:

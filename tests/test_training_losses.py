@@ -91,6 +91,7 @@ def test_an_edge_is_the_expectation_of_its_distribution_and_sigma_its_spread() -
         last = sliding.layers[-1]
         assert isinstance(last, nn.Conv2d)
         nn.init.zeros_(last.weight)
+        assert last.bias is not None
         nn.init.zeros_(last.bias)
     output = head([torch.rand(2, 8, 4, 4), torch.rand(2, 12, 2, 2)])
     c, bin_width = head.centres, float(head.centres[1] - head.centres[0])

@@ -151,6 +151,10 @@ export class Stage {
     root.addEventListener('pointercancel', (event) => this.up(event, true));
     root.addEventListener('pointerleave', () => this.cross(null));
     root.addEventListener('contextmenu', (event) => event.preventDefault());
+    // the browser must not take a stroke for a fling: Chromium swallows the tap that comes while it believes in one
+    root.addEventListener('touchstart', (event) => {
+      if (this.view && !event.target.closest('button')) event.preventDefault();
+    }, { passive: false });
     root.addEventListener('wheel', (event) => {
       event.preventDefault();
       const pixels = event.deltaMode === 1 ? event.deltaY * 16 : event.deltaY;
