@@ -233,9 +233,9 @@ def test_randomised_heads_give_other_maps(trained: tuple[list[Network], list[str
     # the heads are disjoint: what one of them looks at is not changed by the other
     assert (same_edges == edge_maps).all()
     assert (same_class == class_map).all()
-    # and what a head looks at is what it has learnt: training it on changes its map far less than drawing it again. (Two
-    # trainings agree on the class no better than that: any class head on a trained trunk answers to the one thing there
-    # is on plain ground. On the edges they do.)
+    # and what a head looks at is what it has learnt: training on changes its map far less than drawing it again. (Two
+    # trainings agree on the class no better than that: any class head on a trained trunk answers to the one thing that
+    # plain ground has. On the edges they do.)
     early_class, early_edges = maps(networks[2])
     drawn = [no_class, *(maps(randomised(networks[0], "class_head", seed))[0] for seed in (8, 9))]
     assert np.mean([alike(class_map, other) for other in drawn]) < alike(class_map, early_class) - 0.2
