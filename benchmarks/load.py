@@ -132,9 +132,10 @@ class Pool:
             self.done(self.idle.pop())
 
 
-async def run(pool: Pool, seconds: float, rate: float | None) -> float:
+async def run(pool: Pool, seconds: float, rate: float | None, start_at: float = 0) -> float:
     """Seconds it took until the last answer was there."""
     await pool.connect(pool.most)
+    await asyncio.sleep(max(0, start_at - time.time()))
     started = time.perf_counter()
     if rate is None:
         pool.endless = True
@@ -182,6 +183,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--rate", type=float, help="requests a second  [default: as fast as answers come]")
+    parser.add_argument("--start-at", type=float, default=0, help="time.time() of the first request, or later")
     parser.add_argument("--count", type=int, default=-1, help="requests at most")
     parser.add_argument("--once", action="store_true", help="do not connect again where the server closes")
     parser.add_argument("--files", type=Path, nargs="*", default=[])
@@ -197,7 +199,7 @@ def main() -> None:
     gc.freeze()
     pool = Pool(place.hostname, place.port, requests, asked.connections)
     pool.left, pool.reconnect = asked.count, not asked.once
-    took = asyncio.run(run(pool, asked.seconds, asked.rate))
+    took = asyncio.run(run(pool, asked.seconds, asked.rate, asked.start_at))
     print(json.dumps(pool.tally.report(took)))
 
 

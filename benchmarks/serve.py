@@ -162,6 +162,25 @@ def control_server() -> Generator[Server, None, None]:
         process.stdout.close()
 
 
+def _probed(
+    server: Server, control: Server, files: Sequence[Path], **options: Any
+) -> tuple[dict[str, Any], float, dict[str, Any], dict[str, Any]]:
+    """The generator's report, seconds of CPU of the server, and what two probes saw meanwhile: of its /health/live, and
+    of a bare server. All begin at one moment, when their programs have started: a program that starts takes the
+    generator's core, and times taken by the generator then are of that."""
+    # one process after the other wants the core to start on
+    options["start-at"] = time.time() + 3
+    generator = start_load(server, files, **options)
+    options = {"seconds": options["seconds"], "start-at": options["start-at"], "connections": 1, "rate": 50}
+    probes = [start_load(place, path="/health/live", **options) for place in (server, control)]
+    time.sleep(options["start-at"] - time.time())
+    before = cpu_seconds(server)
+    report = result(generator)
+    spent = cpu_seconds(server) - before
+    live, bare = (result(probe) for probe in probes)
+    return report, spent, live, bare
+
+
 def overload(model: Path, files: Sequence[Path], *, times: float = 10, seconds: float = 6) -> dict[str, Any]:
     """Goodput at so many times the peak rate as a share of the peak; how long a refusal takes; how long /health/live
     takes meanwhile, and a bare server's answer beside it on the same core."""
@@ -172,19 +191,11 @@ def overload(model: Path, files: Sequence[Path], *, times: float = 10, seconds: 
     try:
         with on_cores(others):
             load(server, files, seconds=2, connections=16)
-            peak_cpu = cpu_seconds(server)
-            calm = load(server, files, seconds=seconds, connections=16)
-            peak_cpu = cpu_seconds(server) - peak_cpu
+            calm, peak_cpu, _, _ = _probed(server, control, files, seconds=seconds, connections=16)
             peak = counts(calm)["200"] / calm["seconds"]
-            storm_cpu = cpu_seconds(server)
-            storm = start_load(server, files, seconds=seconds, connections=256, rate=peak * times)
-            probes = [
-                start_load(place, seconds=seconds - 1, connections=1, rate=50, path="/health/live")
-                for place in (server, control)
-            ]
-            live, bare = (result(probe) for probe in probes)
-            report = result(storm)
-            storm_cpu = cpu_seconds(server) - storm_cpu
+            report, storm_cpu, live, bare = _probed(
+                server, control, files, seconds=seconds, connections=256, rate=peak * times
+            )
     finally:
         control_context.__exit__(None, None, None)
         server_context.__exit__(None, None, None)

@@ -3,16 +3,24 @@ and what says its length in an unusual way ends the connection instead."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onebox.images import Pixels
+from onebox.manifest import Manifest
+from onebox.runtime import Localizer, Outputs
+from onebox.web import serve_engine
 from tests.web_process import Server, running
+
+SMALL = Manifest(("a", "b"), 32, "plain", "default", "edges", "0", {}, {})
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +117,52 @@ def test_a_length_that_can_be_read_in_two_ways_is_no_length(server: Server, leng
     answers, closed = talk(server, [sent], 1)
     assert [status for status, _ in answers] == [400]
     assert closed
+
+
+def test_the_same_head_again_with_more_behind_it_is_read_anew(server: Server) -> None:
+    first = b"POST /full HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+    longer = first.replace(b"Host: a\r\n", b"Host: ab\r\n").replace(b"3\r\n\r\nabc", b"30\r\n\r\n" + b"x" * 30)
+    other = first.replace(b"/full", b"/count")
+    answers, closed = talk(server, [first, first + first, longer + first, other], 6)
+    assert [status for status, _ in answers] == [503, 503, 503, 503, 503, 200]
+    assert not closed
+
+
+def test_a_burst_is_let_in_as_far_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(serve_engine.time, "monotonic", lambda: clock[0])
+
+    class Black(Localizer):
+        manifest = SMALL
+
+        def run(self, pictures: Pixels) -> Outputs:
+            count = len(pictures)
+            return {
+                "logits": np.zeros((count, 2)),
+                "boxes_01": np.tile([0.1, 0.1, 0.9, 0.9], (count, 1)),
+                "sigmas_01": np.full((count, 4), np.nan),
+            }
+
+    engine = serve_engine.Engine(Black(), workers=1, waiting=3, max_pixels=100)
+    assert [engine.expect() for _ in range(5)] == [True, True, True, False, False]
+    # who does not come loses the place
+    clock[0] += serve_engine.COMING_SECONDS / 2
+    assert not engine.expect()
+    clock[0] += serve_engine.COMING_SECONDS
+    assert engine.expect()
+
+    async def come(count: int) -> None:
+        picture = np.zeros((4, 4, 3), np.uint8)
+        waiting = [asyncio.ensure_future(engine.answer([picture], lambda p: p.label)) for _ in range(count)]
+        await asyncio.sleep(0)
+        # the one that was expected is there now; its place went over to it, and the queue has room for one more
+        assert engine.waiting == count == 2
+        assert [engine.expect(), engine.expect()] == [True, False]
+        engine.start()
+        assert await asyncio.gather(*waiting) == [["a"]] * count
+
+    asyncio.run(come(2))
+    engine.close()
 
 
 def test_a_body_that_was_turned_away_is_not_kept(server: Server) -> None:

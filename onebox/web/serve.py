@@ -5,6 +5,7 @@ remembers no picture.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import re
@@ -78,6 +79,8 @@ def build_app(model: Localizer, settings: Settings) -> tuple[ASGIApp, Turnstile]
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncGenerator[None, None]:
         engine.start()
+        gc.collect()
+        gc.freeze()  # what is there now stays: the collector need not look at it again under load
         yield
         engine.close()
 
@@ -101,10 +104,8 @@ def build_turnstile(engine: Engine, metrics: Metrics, name: str) -> Turnstile:
         working[path.encode()] = (whole_answer(busy(), path), metrics.requests.labels(path, "503"))
 
     def turnstile(method: bytes, url: bytes) -> bytes | None:
-        if not engine.full or method != b"POST":
-            return None
         found = working.get(url.partition(b"?")[0])
-        if found is None:
+        if found is None or method != b"POST" or engine.expect():
             return None
         answer, counter = found
         counter.inc()

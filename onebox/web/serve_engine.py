@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from onebox.web.problems import Problem
 #: Pictures of one batch at most. A batch is never waited for: it is what has queued up meanwhile, and it saves about a
 #: quarter of the time of single pictures on a small network (measured, docs/log.md, 2026-11-22).
 MOST_IN_BATCH = 8
+#: How long a place in the queue is kept for a request of which only the head has come: long enough for a body that is
+#: sent at once, too short for slow senders, or for those without a token, to fill the queue with.
+COMING_SECONDS = 0.05
 
 Describe: TypeAlias = Callable[[Prediction], Any]
 Answer: TypeAlias = "Any | OneboxError"
@@ -52,6 +56,7 @@ class Engine:
         self._max_pixels = max_pixels
         self._watch = watch
         self._jobs: deque[_Job] = deque()
+        self._coming: deque[float] = deque()
         self._ready = threading.Condition()
         self._closed = False
         self._threads = [
@@ -75,9 +80,16 @@ class Engine:
         """Pictures in the queue."""
         return len(self._jobs)
 
-    @property
-    def full(self) -> bool:
-        return len(self._jobs) >= self._most_waiting
+    def expect(self) -> bool:
+        """Whether there is room for a request whose head has come; if so its place is kept for COMING_SECONDS. Without
+        places a burst would pass while one picture has room, and all of it be read before it is refused."""
+        now = time.monotonic()
+        while self._coming and self._coming[0] < now - COMING_SECONDS:
+            self._coming.popleft()
+        if len(self._jobs) + len(self._coming) >= self._most_waiting:
+            return False
+        self._coming.append(now)
+        return True
 
     @property
     def alive(self) -> bool:
@@ -87,7 +99,9 @@ class Engine:
     async def answer(self, pictures: Sequence[ImageSource], describe: Describe) -> list[Answer]:
         """What `describe` makes of each prediction, in order, or the error of that picture. Raises Problem 503 where
         the queue is full."""
-        if self.full or self._closed:
+        if self._coming:
+            self._coming.popleft()
+        if len(self._jobs) >= self._most_waiting or self._closed:
             raise busy()
         loop = asyncio.get_running_loop()
         jobs = [_Job(picture, describe, loop.create_future(), loop) for picture in pictures]

@@ -10,8 +10,9 @@ import errno
 import logging
 import re
 import socket
+import time
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -35,6 +36,8 @@ IDLE_SECONDS = 15
 UNREAD_SECONDS = 60.0
 #: A connection that was refused is read for this long before it is closed.
 LINGER_SECONDS = 0.5
+#: The event loop rests this long after a turn with refusals (see `_Rest`); a refusal may take 50 ms.
+REST_AFTER_REFUSALS = 0.006
 _PHRASES = {
     400: "Bad Request",
     408: "Request Timeout",
@@ -49,7 +52,8 @@ _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*(?=\r\n)", r
 _NOT_PLAIN = re.compile(rb"\r\n(?:transfer-encoding|expect|connection|upgrade):", re.IGNORECASE)
 
 
-#: Given method and path of a request whose head is there: None, or the whole answer that turns it away.
+#: Given method and path of a request whose head is there: None, or the whole answer that turns it away. Asked once a
+#: request, so it may count those that it lets pass.
 Turnstile: TypeAlias = Callable[[bytes, bytes], bytes | None]
 
 
@@ -70,7 +74,7 @@ def serve_app(
     with listener:
         config = uvicorn.Config(
             app,
-            http=type("_Turned", (_Protocol,), {"turnstile": staticmethod(turnstile)}) if turnstile else _Protocol,
+            http=_behind(turnstile) if turnstile else _Protocol,
             ws="none",
             log_config=None,
             access_log=False,
@@ -124,6 +128,45 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+class _PlainHead(NamedTuple):
+    """A head that needs no parser to be understood."""
+
+    whole: bytes
+    method: bytes
+    path: bytes
+    body_length: int
+
+    @classmethod
+    def at_start_of(cls, data: bytes) -> _PlainHead | None:
+        head = _PLAIN_HEAD.match(data)
+        if head is None or _NOT_PLAIN.search(data, 0, head.end()):
+            return None
+        lengths = _LENGTH.findall(data, 0, head.end())
+        return cls(head[0], head[1], head[2], int(lengths[0])) if len(lengths) == 1 else None
+
+
+#: Begins no data.
+_NO_HEAD = _PlainHead(b"\0", b"", b"", 0)
+
+
+class _Rest:
+    """The event loop's pause after a turn in which requests were turned away. Without it every refusal wakes the loop
+    by itself and takes the core from a worker, which costs more than the refusal does; with it refusals come by the
+    dozen, a little later (docs/log.md, 2026-11-23)."""
+
+    def __init__(self) -> None:
+        self._planned = False
+
+    def after_this_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._planned:
+            self._planned = True
+            loop.call_soon(self._sleep)
+
+    def _sleep(self) -> None:
+        self._planned = False
+        time.sleep(REST_AFTER_REFUSALS)
+
+
 class _Protocol(HttpToolsProtocol):
     """uvicorn's, with deadlines for heads, a bound on them, and a quiet end.
 
@@ -138,10 +181,13 @@ class _Protocol(HttpToolsProtocol):
     _leaving = False
     _refused = False
     _begun = False
+    _passed = False
+    _plain = _NO_HEAD  # the last one; on a kept connection the next is often the same
     _unread = 0
     _unread_since = 0.0
     _last_turned_away = 0.0
     turnstile: Turnstile | None = None
+    rest: _Rest  # where there is a turnstile
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -180,17 +226,21 @@ class _Protocol(HttpToolsProtocol):
                 continue
             if self._begun or self._leaving or not self._at_rest() or not data.startswith(b"POST "):
                 break
-            head = _PLAIN_HEAD.match(data)
-            if head is None or _NOT_PLAIN.search(data, 0, head.end()):
-                break
-            lengths = _LENGTH.findall(data, 0, head.end())
+            if not data.startswith(self._plain.whole):
+                found = _PlainHead.at_start_of(data)
+                if found is None:
+                    break
+                self._plain = found
+            head = self._plain
             assert self.turnstile is not None
-            answer = self.turnstile(head[1], head[2]) if len(lengths) == 1 else None
+            answer = self.turnstile(head.method, head.path)
             if answer is None:
+                self._passed = True
                 break
             self._stop_clock()
             self.transport.write(answer)
-            self._unread, data = int(lengths[0]), data[head.end() :]
+            self.rest.after_this_turn(self.loop)
+            self._unread, data = head.body_length, data[len(head.whole) :]
             self._incomplete = False
             self._unread_since = self._last_turned_away = self.loop.time()
             if self.timeout_keep_alive_task is None:
@@ -219,7 +269,8 @@ class _Protocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_clock()
         parser: Any = self.parser
-        if self.turnstile is not None and self._at_rest() and not self._leaving:
+        passed, self._passed = self._passed, False
+        if self.turnstile is not None and not passed and self._at_rest() and not self._leaving:
             answer = self.turnstile(parser.get_method(), self.url)
             if answer is not None:  # not plain enough for `_turn_away`, so the connection ends with it
                 self._end(answer.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1))
@@ -295,3 +346,8 @@ class _Protocol(HttpToolsProtocol):
         self.transport.write(answer)
         self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+
+def _behind(turnstile: Turnstile) -> type[_Protocol]:
+    """The protocol with a turnstile: uvicorn makes one of it for every connection and hands it nothing of ours."""
+    return type("_Turned", (_Protocol,), {"turnstile": staticmethod(turnstile), "rest": _Rest()})
