@@ -38,6 +38,11 @@ TINY: dict[str, Any] = {
 TINY_FLAGS = [word for key, value in TINY.items() for word in (f"--{key}", str(value))]
 
 
+def train_words(data: Path, out: Path, *flags: str | Path) -> list[str | Path]:
+    """The command that trains with the settings TINY, without the program's name."""
+    return ["train", data, "--out", out, *TINY_FLAGS, *flags]
+
+
 def coloured_set(folder: Path, count: int = 24, seed: int = 0) -> Path:
     """Pictures of 64x48 noise with one red or green rectangle each, and `labels.csv`, whose path is returned."""
     folder.mkdir(parents=True, exist_ok=True)

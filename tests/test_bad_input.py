@@ -4,7 +4,6 @@ traceback, and not one of their files changed."""
 from __future__ import annotations
 
 import re
-import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +12,8 @@ import pytest
 
 import onebox
 from onebox.errors import ConfigError
-from onebox.files import atomic_path, write_atomic
-from tests.small_runs import ROOT, TINY_FLAGS, coloured_set, here, python, shell, untouched
+from tests.small_runs import ROOT, coloured_set, here, python, shell, train_words, untouched
 from tests.small_sets import picture, text
-
-
-def train(data: Path, out: Path, *flags: str | Path) -> list[str | Path]:
-    return ["train", data, "--out", out, *TINY_FLAGS, *flags]
-
 
 HEADER = "filename,class,xmin,ymin,xmax,ymax\n"
 
@@ -95,14 +88,14 @@ def all_boxes_bad(folder: Path) -> Path:
 def test_data_that_cannot_be_used(make: Callable[[Path], Path], message: str, tiny_run: Path, tmp_path: Path) -> None:
     data = make(tmp_path / "set")
     with untouched(tmp_path):
-        here(*train(data, tmp_path / "run")).says(message)
+        here(*train_words(data, tmp_path / "run")).says(message)
         here("evaluate", tiny_run, data).says(message)
     assert not (tmp_path / "run").exists()
 
 
 def test_the_same_in_a_process_of_its_own(tmp_path: Path) -> None:
     """`here` runs the same `main`; that the process itself ends so is shown once."""
-    done = shell(*train(tmp_path / "gone", tmp_path / "run"))
+    done = shell(*train_words(tmp_path / "gone", tmp_path / "run"))
     done.says(r"^onebox: .*gone: no such file or folder\. Check the spelling\.$")
     assert len(done.err.splitlines()) == 1
 
@@ -134,7 +127,7 @@ def test_bad_boxes_and_pictures_are_counted_skips_that_name_their_line(tmp_path:
     lines += [f"{name},red,5,5,30,30" for name in ("cut.png", "rubbish.png", "nothing.png", "gone.png")]
     data.write_text("\n".join(lines) + "\n")
     with untouched(tmp_path / "set"):
-        done = here(*train(data, tmp_path / "run", "--split", "0.99", "--epochs", "1"))
+        done = here(*train_words(data, tmp_path / "run", "--split", "0.99", "--epochs", "1"))
     assert done.code == 0, done.err
     skipped = [line for line in done.err.splitlines() if line.startswith("skipped: ")]
     for number in range(first_bad, after + 4):
@@ -155,8 +148,10 @@ def test_no_picture_can_be_decoded(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.onnx").write_bytes(b"the earlier run")
     with untouched(tmp_path):
-        here(*train(data, tmp_path / "run", "--overwrite")).says(r"none of the \d+ labelled pictures could be read")
-        here(*train(data, tmp_path / "new")).says("could be read")
+        here(*train_words(data, tmp_path / "run", "--overwrite")).says(
+            r"none of the \d+ labelled pictures could be read"
+        )
+        here(*train_words(data, tmp_path / "new")).says("could be read")
     assert not (tmp_path / "new").exists()
 
 
@@ -164,7 +159,7 @@ def test_a_class_seen_only_in_validation(tiny_set: Path, tmp_path: Path) -> None
     val = coloured_set(tmp_path / "val", count=4)
     val.write_text(val.read_text().replace("green", "grean"))
     with untouched(tmp_path):
-        here(*train(tiny_set, tmp_path / "run", "--val", val)).says(
+        here(*train_words(tiny_set, tmp_path / "run", "--val", val)).says(
             r"val/labels.csv:3: class 'grean' is in the validation pictures only.*spelling"
         )
 
@@ -241,14 +236,14 @@ def test_onnxruntime_says_nothing_of_its_own(tiny_set: Path, tmp_path: Path) -> 
 
 def test_a_folder_that_holds_a_run(tiny_set: Path, tiny_run: Path) -> None:
     with untouched(tiny_run):
-        here(*train(tiny_set, tiny_run)).says(r"already holds a run .*--resume.*--overwrite.*another --out")
+        here(*train_words(tiny_set, tiny_run)).says(r"already holds a run .*--resume.*--overwrite.*another --out")
 
 
 def test_overwrite_removes_the_run_and_nothing_else(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     text(run / "notes.txt", "mine")
     old = (run / "model.onnx").read_bytes()
-    done = here(*train(tiny_set, run, "--overwrite", "--epochs", "1"))
+    done = here(*train_words(tiny_set, run, "--overwrite", "--epochs", "1"))
     assert done.code == 0, done.err
     assert (run / "notes.txt").read_text() == "mine"
     assert (run / "model.onnx").read_bytes() != old
@@ -264,16 +259,16 @@ def test_resume_only_continues_what_began(tiny_set: Path, tiny_run: Path, tmp_pa
             (["--epochs", "9"], r"this run began with epochs = 4, not 9"),
             (["--val", other], r"data is not what this run began with.*--overwrite"),
         ):
-            here(*train(tiny_set, tiny_run, "--resume", *flags)).says(message)
-        here(*train(more, tiny_run, "--resume")).says("the training data is not what this run began with")
-        here(*train(tiny_set, tmp_path / "none", "--resume")).says(r"no run here to resume.*Leave out --resume")
+            here(*train_words(tiny_set, tiny_run, "--resume", *flags)).says(message)
+        here(*train_words(more, tiny_run, "--resume")).says("the training data is not what this run began with")
+        here(*train_words(tiny_set, tmp_path / "none", "--resume")).says(r"no run here to resume.*Leave out --resume")
 
 
 def test_other_validation_pictures_are_another_run(tiny_set: Path, tmp_path: Path) -> None:
     """They choose the best epoch and when to stop, so they belong to what a resumed run must share."""
     one, other = coloured_set(tmp_path / "one", count=4, seed=4), coloured_set(tmp_path / "other", count=4, seed=5)
-    assert here(*train(tiny_set, tmp_path / "run", "--val", one, "--epochs", "1")).code == 0
-    done = here(*train(tiny_set, tmp_path / "run", "--val", other, "--epochs", "1", "--resume"))
+    assert here(*train_words(tiny_set, tmp_path / "run", "--val", one, "--epochs", "1")).code == 0
+    done = here(*train_words(tiny_set, tmp_path / "run", "--val", other, "--epochs", "1", "--resume"))
     done.says("the validation data is not what this run began with")
 
 
@@ -282,14 +277,16 @@ def test_resuming_a_damaged_run(name: str, tiny_set: Path, tiny_run: Path, tmp_p
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     (run / name).write_bytes((run / name).read_bytes()[:50])
     with untouched(run):
-        here(*train(tiny_set, run, "--resume")).says(rf"{name}: (a )?damaged.*--overwrite")
+        here(*train_words(tiny_set, run, "--resume")).says(rf"{name}: (a )?damaged.*--overwrite")
 
 
 def test_out_is_a_file_or_cannot_be_made(tiny_set: Path, tmp_path: Path) -> None:
     text(tmp_path / "file", "mine")
     with untouched(tmp_path):
-        here(*train(tiny_set, tmp_path / "file")).says(r"file: this is a file, not a folder. Choose another --out")
-        here(*train(tiny_set, tmp_path / "file" / "run")).says(r"file/run: .*(cannot write|not a folder)")
+        here(*train_words(tiny_set, tmp_path / "file")).says(
+            r"file: this is a file, not a folder. Choose another --out"
+        )
+        here(*train_words(tiny_set, tmp_path / "file" / "run")).says(r"file/run: .*(cannot write|not a folder)")
 
 
 def test_predict_s_own_outputs(tiny_run: Path, tiny_set: Path, tmp_path: Path) -> None:
@@ -326,12 +323,12 @@ def test_predict_s_own_outputs(tiny_run: Path, tiny_set: Path, tmp_path: Path) -
 )
 def test_settings(flags: list[str], message: str, tiny_set: Path, tmp_path: Path) -> None:
     given = [str(tiny_set) if flag == "set" else flag for flag in flags]
-    here(*train(tiny_set, tmp_path / "run", *given)).says(message)
+    here(*train_words(tiny_set, tmp_path / "run", *given)).says(message)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_choice_that_is_none_names_the_choices(tiny_set: Path, tmp_path: Path) -> None:
-    done = python("-m", "onebox", *train(tiny_set, tmp_path / "run", "--multiple", "first"))
+    done = python("-m", "onebox", *train_words(tiny_set, tmp_path / "run", "--multiple", "first"))
     assert done.code == 2, "a usage error, as for an unknown flag"
     assert all(choice in done.err for choice in ("error", "largest", "skip"))
     assert list(tmp_path.iterdir()) == []
@@ -352,83 +349,6 @@ def test_an_unknown_setting_names_the_nearest(tiny_set: Path, tmp_path: Path) ->
     done = here("train", tiny_set, "--out", tmp_path / "run", "--backbon", "plain")
     assert done.code == 2  # a usage error, the shell's own convention
     assert "--backbone" in done.err
-
-
-# ---- a full disk
-
-#: Runs the command with files limited to so many bytes: writing beyond that fails as on a full disk.
-LIMITED = """
-import resource, sys
-limit = int(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-sys.argv = ["onebox", *sys.argv[2:]]
-from onebox.cli import main
-main()
-"""
-
-
-@pytest.mark.parametrize(
-    ("share", "what"), [(0.9, "last.safetensors"), (0.6, "last.safetensors"), (0.00001, "config.json")]
-)
-def test_a_full_disk_while_training(share: float, what: str, tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
-    """Full at different moments of the run; one line, and nothing half-written is left."""
-    assert resource.RLIMIT_FSIZE
-    limit = int((tiny_run / "last.safetensors").stat().st_size * share)
-    done = python("-c", LIMITED, str(limit), *train(tiny_set, tmp_path / "run"))
-    done.says(rf"{what}: the disk is full; nothing that was there before has been changed.*--resume")
-    assert {p.name for p in (tmp_path / "run").iterdir()} <= {"config.json", "metrics.jsonl"}
-
-
-def test_a_full_disk_spares_the_last_checkpoint(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
-    """A killed run is resumed on a disk that has become full: its checkpoint stays, and later it goes on from there."""
-    from tests.small_runs import TINY
-    from tests.test_resume import kill_at, same_run
-
-    run = tmp_path / "run"
-    kill_at(5, tiny_set, run, TINY)
-    limit = (run / "last.safetensors").stat().st_size // 2
-    with untouched(run):
-        before = (run / "last.safetensors").read_bytes()
-        done = python("-c", LIMITED, str(limit), *train(tiny_set, run, "--resume"))
-        done.says("last.safetensors: the disk is full")
-        (run / "metrics.jsonl").write_bytes(b"".join((run / "metrics.jsonl").read_bytes().splitlines(True)[:1]))
-        assert (run / "last.safetensors").read_bytes() == before
-    assert here(*train(tiny_set, run, "--resume")).code == 0
-    same_run(run, tiny_run)
-
-
-def test_a_full_disk_while_exporting(tiny_run: Path, tmp_path: Path) -> None:
-    size = (tiny_run / "model.onnx").stat().st_size
-    done = python("-c", LIMITED, str(size // 2), "export", tiny_run, "--out", tmp_path / "model.onnx")
-    done.says("model.onnx: the disk is full")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_disk_while_predicting(tiny_run: Path, tiny_set: Path, tmp_path: Path) -> None:
-    text(tmp_path / "out.jsonl", "from before\n")
-    with untouched(tmp_path):
-        words = ["predict", tiny_run, tiny_set.parent, "--json", tmp_path / "out.jsonl"]
-        done = python("-c", LIMITED, "2000", *words)
-        done.says("out.jsonl: the disk is full")
-
-
-def test_a_file_is_replaced_in_one_piece(tmp_path: Path) -> None:
-    """Who has the old file open keeps the whole old file: it is never written into, so no kill can leave half of it."""
-    path = text(tmp_path / "model.onnx", "the old model")
-    with path.open() as held:
-        write_atomic(path, "the new model, which is longer")
-        assert held.read() == "the old model"
-    assert path.read_text() == "the new model, which is longer"
-
-    def broken() -> None:
-        with atomic_path(path) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        broken()
-    assert path.read_text() == "the new model, which is longer"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_line_numbers_stay_numbers(capsys: pytest.CaptureFixture[str]) -> None:
