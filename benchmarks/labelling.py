@@ -50,8 +50,11 @@ def train_on(chosen: Dataset, test: Dataset, seed: int, folder: Path) -> tuple[o
         seed=seed,
     )
     model = onebox.load(run.model)
-    metrics = onebox.evaluate(model, test).to_dict()
-    return model, {f: metrics[f] for f in FIGURES} | {"seconds": round(time.perf_counter() - started, 1)}
+    known = test.subset([i for i, sample in enumerate(test) if sample.label in model.class_names])
+    metrics = onebox.evaluate(model, known).to_dict()
+    # pictures of classes that nobody has labelled yet count as wrong where the class counts; their boxes are not judged
+    share = {figure: len(known) / len(test) for figure in ("joint_50", "top1")}
+    return model, {f: metrics[f] * share.get(f, 1) for f in FIGURES} | {"seconds": round(time.perf_counter() - started, 1)}
 
 
 def choose(way: str, model: onebox.OnnxLocalizer, whole: Dataset, known: list[int], dice: list[int]) -> list[int]:
