@@ -54,7 +54,8 @@ def train_on(chosen: Dataset, test: Dataset, seed: int, folder: Path) -> tuple[o
     metrics = onebox.evaluate(model, known).to_dict()
     # pictures of classes that nobody has labelled yet count as wrong where the class counts; their boxes are not judged
     share = {figure: len(known) / len(test) for figure in ("joint_50", "top1")}
-    return model, {f: metrics[f] * share.get(f, 1) for f in FIGURES} | {"seconds": round(time.perf_counter() - started, 1)}
+    figures = {f: metrics[f] * share.get(f, 1) for f in FIGURES}
+    return model, figures | {"seconds": round(time.perf_counter() - started, 1)}
 
 
 def choose(way: str, model: onebox.OnnxLocalizer, whole: Dataset, known: list[int], dice: list[int]) -> list[int]:

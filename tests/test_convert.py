@@ -23,8 +23,8 @@ from onebox.errors import ConfigError, OneboxError, PictureError, RunFolderError
 from onebox.formats.table import LAYOUTS
 from tests.small_runs import ROOT, here, python, untouched
 from tests.small_sets import picture, table, text, voc_xml
-from tests.test_full_disk import LIMITED
 from tests.test_formats_writers import WRITERS, same
+from tests.test_full_disk import LIMITED
 
 
 @pytest.fixture
