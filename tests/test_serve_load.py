@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.hostile_clients import slow_senders
 from benchmarks.serve import (
     conformance,
     control_server,
@@ -17,7 +18,6 @@ from benchmarks.serve import (
     load,
     mixed_files,
     result,
-    slow_senders,
     start_load,
 )
 from tests.serving import picture

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.serve import ROUTES, malformed, send_malformed
+from benchmarks.hostile_clients import malformed, send_malformed
+from benchmarks.serve import ROUTES
 from tests.serving import TOKEN, files, picture, says_problem
 from tests.small_runs import ROOT, shell
 from tests.web_process import Server, running
