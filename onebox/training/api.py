@@ -39,7 +39,7 @@ from onebox.training.loop import (
     set_trunk_share,
     train_epochs,
 )
-from onebox.training.materials import HELD_OUT, Materials, classes_to_learn, gather
+from onebox.training.materials import Materials, classes_to_learn, gather, taught_share
 from onebox.training.model import Network, build_network
 from onebox.training.presence import seconds_needed
 from onebox.training.reporter import Reporter, Silent, Terminal
@@ -51,6 +51,9 @@ PRETRAINED_AUGMENT = 0.5
 #: And gains from close-ups, which were chosen on such trunks alone: the built-in pictures, from random weights, lost by
 #: them and what came with them (docs/log.md, 2026-11-23).
 PRETRAINED_CLOSE = 0.3
+#: The box branch's wanted share of the pull at the trunk: pretrained, and from random weights (docs/log.md, 2026-11-22,
+#: 2026-11-23 and 2026-11-28).
+PRETRAINED_BALANCE, SCRATCH_BALANCE = 0.3, 0.8
 #: With --minutes alone the clock ends the run, or this many epochs.
 MINUTES_EPOCHS = 200
 #: What remains to be done within --minutes after the last step: export, replay, evaluation, report.
@@ -78,7 +81,7 @@ def train(
     config: TrainConfig | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    split: float = 1 - HELD_OUT,
+    split: float | None = None,
     allow_leak: bool = False,
     reporter: Reporter | None = None,
     command: str = "",
@@ -86,8 +89,9 @@ def train(
 ) -> Run:
     """Trains on `data`, validates on `val`, leaves a run folder at `out`.
 
-    Without `val` all but the share `split` of `data` is held out for early stopping, copies and siblings of one photo
-    on one side; `split` 1, or an empty `val`, trains on everything and keeps the last weights. Where pictures of `val`
+    Without `val` all but the share `split` of `data` (default: `materials.taught_share`) is held out for early stopping,
+    copies and siblings of one photo on one side; `split` 1, or an empty `val`, trains on everything and keeps the last
+    weights. Where pictures of `val`
     are copies of training pictures the training does not start, unless `allow_leak`. Settings are a `TrainConfig`, or
     its fields as keywords. `resume` continues a stopped run bit for bit; `overwrite` replaces one. `reporter` is told
     what happens (default: the terminal); `command` goes into the report.
@@ -97,6 +101,8 @@ def train(
     if config is not None and settings:
         raise ConfigError("give a config or single settings, not both")
     config = config or make_config(**settings)
+    if split is None:
+        split = taught_share(len(data.labelled))
     if val is None and split == 1:
         val = data.subset([])
     with processor_set_up(config):
@@ -230,8 +236,13 @@ def resolve(config: TrainConfig, pictures: int) -> TrainConfig:
     close = config.close
     if close is None:
         close = 0.0 if from_nothing else PRETRAINED_CLOSE
+    balance = config.balance
+    if balance is None:
+        balance = SCRATCH_BALANCE if from_nothing else PRETRAINED_BALANCE
     weights = "none" if plain_trunk and config.weights == "pretrained" else config.weights
-    return replace(config, epochs=epochs, trunk_lr=trunk_lr, augment=augment, close=close, weights=weights)
+    return replace(
+        config, epochs=epochs, trunk_lr=trunk_lr, augment=augment, close=close, balance=balance, weights=weights
+    )
 
 
 def _choose_trunk_lr(session: Session, materials: Materials, reporter: Reporter) -> TrainConfig:
@@ -255,6 +266,7 @@ def start_session(config: TrainConfig, class_names: tuple[str, ...], accelerator
     _refuse_single_values(network, config)
     assert config.trunk_lr is not None
     assert config.epochs is not None
+    assert config.balance is not None
     average = copy.deepcopy(network).to(accelerator.device) if config.ema > 0 else network
     if accelerator.num_processes > 1:
         use_global_batch_norm(network)

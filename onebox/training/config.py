@@ -63,7 +63,11 @@ class TrainConfig:
     box_weight: float | None = _option(
         None, "weight of the box loss  [default: measured gradient norms of the first epoch]"
     )
-    balance: float = _option(0.3, "wanted gradient of the box branch over the class branch at the trunk")
+    balance: float | None = _option(
+        None,
+        "wanted gradient of the box branch over the class branch at the trunk  [default: 0.3 pretrained, 0.8 from "
+        "scratch]",
+    )
     refine: bool = _option(False, "the finished model looks at every picture twice: tighter boxes, twice the time")
     patience: float = _option(0.35, "stop after this share of the run without a better validation score; 0 never stops")
     negatives: str | None = _option(
@@ -97,7 +101,6 @@ class TrainConfig:
         self._within("label_smoothing", 0, 0.99)
         self._within("ema", 0, 0.99999)
         self._within("hflip", 0, 1)
-        self._within("balance", 1e-6, 1e6)
         self._within("patience", 0, 1)
         self._within("false_reject", 0.0001, 0.5)
         self._within("seed", 0, 2**63 - 1)
@@ -107,6 +110,7 @@ class TrainConfig:
             ("close", 0, 1),
             ("minutes", 0.01, 100_000),
             ("trunk_lr", 0, 100),
+            ("balance", 1e-6, 1e6),
             ("box_weight", 0, 1e9),
             ("threads", 1, 4096),
         ):
@@ -142,6 +146,7 @@ PLAIN: dict[str, Any] = {
     "box_head": "fc",
     "box_loss": "mse",
     "box_weight": 1.0,
+    "balance": 0.3,
     "lr": 1e-3,
     "trunk_lr": 1.0,
     "freeze": 0,

@@ -15,7 +15,11 @@ from onebox.training.empty_pictures import EmptyPictures, load_empty
 from onebox.training.leaks import hold_out, refuse_leaks
 from onebox.training.reporter import Reporter
 
-HELD_OUT = 0.2
+#: Held out where nobody says: this many pictures, within these shares. They stop the training and calibrate the model;
+#: a hundred do that, and every further one is missing where it would teach (docs/log.md, 2026-11-22 and 2026-11-28).
+HELD_OUT_PICTURES, LEAST_HELD_OUT, MOST_HELD_OUT = 100, 0.1, 0.2
+#: Of the real pictures without an object, the share that is held out.
+HELD_OUT_EMPTY = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,11 @@ def classes_to_learn(data: Dataset, val: Dataset | None) -> tuple[str, ...]:
     return class_names
 
 
+def taught_share(pictures: int) -> float:
+    """The share of so many labelled pictures that teaches where nobody says; the rest is held out."""
+    return 1 - min(MOST_HELD_OUT, max(LEAST_HELD_OUT, HELD_OUT_PICTURES / max(pictures, 1)))
+
+
 def gather(
     data: Dataset,
     val: Dataset | None,
@@ -77,7 +86,7 @@ def gather(
     else:
         held_out = build_cache(val, class_names, config.imgsz) if len(val.labelled) else None
         refuse_leaks(data, val, train, None if allow_leak else held_out)
-    empty = load_empty(*empty_paths, config.imgsz, share=HELD_OUT if held_out else 0.0, seed=config.seed)
+    empty = load_empty(*empty_paths, config.imgsz, share=HELD_OUT_EMPTY if held_out else 0.0, seed=config.seed)
     if len(empty):
         reporter.say(f"{len(empty)} pictures without an object show what absence looks like.")
     skipped = (*data.skipped, *train.skipped, *(held_out.skipped if held_out else ()), *empty.skipped)
