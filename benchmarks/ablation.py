@@ -6,7 +6,7 @@ set. Test parts are never read, so that settings can be chosen here.
     python -m benchmarks.ablation --table BASE          # every other name against BASE, on the same pictures
 
 Each class's pictures are cut, in the order of their names and with copies and siblings on one side, into five parts;
-fold k is judged by what was trained on the others, on averaged weights after `--seen` pictures, whatever the clock says.
+fold k is judged by what was trained on the others, by averaged weights after `--seen` pictures, whatever the clock.
 A change is a setting (`--with`), a number of a module of `onebox.training` (`--constant`), one of SWAPS (`--swap`), or
 the code itself: NAME is only what its rows are called, in OUT/rows.jsonl.
 """
@@ -195,7 +195,9 @@ def main() -> None:
         wanted = {"backbone": TRUNK, "weights": str(WEIGHTS), "threads": args.threads, "imgsz": args.imgsz}
         if task.imgsz is not None:
             wanted["imgsz"] = task.imgsz
-        wanted |= {key: json.loads(value) if value[:1] in "0123456789tfn{" else value for key, value in settings.items()}
+        wanted |= {
+            key: json.loads(value) if value[:1] in "0123456789tfn{" else value for key, value in settings.items()
+        }
         cache = None
         for seed in range(args.seeds):
             for fold in args.folds:

@@ -165,6 +165,24 @@ def test_by_keyboard_alone(chromium: Any, tmp_path: Path) -> None:
         assert {"stage", "take", "none", "clear", "new-name", "sort", "add-files", "open-help"} <= reached
 
 
+def test_a_page_without_the_right_token_says_what_to_open(chromium: Any, tmp_path: Path) -> None:
+    folder = some_pictures(tmp_path / "set", 2)
+    token = tmp_path / "token"
+    token.write_text("a-token-of-some-length")
+    with running("label", folder, "--token-file", token) as server:
+        page = chromium.new_page()
+        page.goto(f"{server.url}#wrong")
+        page.wait_for_selector("#notice:not([hidden])")
+        said = page.text_content("#notice")
+        assert "The token is missing or wrong" in said
+        assert f"{server.url}#TOKEN" in said
+        page.goto(f"{server.url}#a-token-of-some-length")  # the same page to a browser: only what is behind # differs
+        page.wait_for_function("() => document.getElementById('count').textContent.includes('of 2')")
+        assert page.is_hidden("#notice")
+        assert "token" not in page.url
+        page.close()
+
+
 def test_by_touch_on_a_phone(chromium: Any, tmp_path: Path) -> None:
     folder = some_pictures(tmp_path / "set", 3)
     with at(chromium, folder, "--classes", "cat,dog", phone=True) as (page, _):

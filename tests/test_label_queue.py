@@ -70,7 +70,9 @@ def test_no_block_of_features_drowns_the_others() -> None:
         assert np.sqrt((pairs**2).mean()) == pytest.approx(1)
 
 
-def test_a_model_proposes_for_every_picture_it_can_read(tiny_run: Path, tiny_set: Path, tmp_path: Path) -> None:
+def test_a_model_proposes_for_every_picture_it_can_read(
+    tiny_run: Path, tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "broken.png").write_bytes(jpeg()[:90])
     paths = [*sorted(str(p) for p in tiny_set.parent.glob("*.png")), str(tmp_path / "broken.png")]
     model = onebox.load(tiny_run)
@@ -82,7 +84,11 @@ def test_a_model_proposes_for_every_picture_it_can_read(tiny_run: Path, tiny_set
         said = told[path]
         assert isinstance(said, Proposal)
         assert (said.label, said.box, said.size) == (answer.label, answer.box.xyxy, (64, 48))
-    order = found.order([i % 2 == 0 for i in range(len(found.paths))])
+    every_other = [i % 2 == 0 for i in range(len(found.paths))]
+    assert found.order(every_other) == found.paths[1::2]  # few labels: the order they were given in
+    monkeypatch.setattr("onebox.labelling.proposals.ASK_FROM", 1)
+    order = found.order(every_other)
+    assert order != found.paths[1::2]
     assert sorted(order) == found.paths[1::2]
     assert survey(model, paths, stopped=lambda: True).paths == []
 

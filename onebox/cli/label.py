@@ -105,6 +105,8 @@ def run_label(
             typer.echo(
                 f"{len(session.store.paths)} pictures, {len(session.store.marks())} labelled: {url}{key}", err=True
             )
+            if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared with, not bound to
+                typer.echo("On another machine: the same with this one's address in its place.", err=True)
             typer.echo(f"Labels: {shlex.quote(str(session.store.file))}. Stop with Ctrl-C.", err=True)
             sys.stderr.flush()
 

@@ -35,7 +35,11 @@ def train_command() -> Callable[..., None]:
         val: Annotated[Path | None, typer.Option(metavar="DATA2", help="validation data")] = None,
         split: Annotated[
             float | None,
-            typer.Option(min=0, max=1, help="share of DATA to train on; the rest validates. 1: no validation  [default: 0.8, 0.9 of many]"),
+            typer.Option(
+                min=0,
+                max=1,
+                help="share of DATA to train on; the rest validates. 1: no validation  [default: 0.8, 0.9 of many]",
+            ),
         ] = None,
         multiple: Annotated[
             Multiple, typer.Option(help="what to do with pictures that have several objects")

@@ -14,7 +14,7 @@ import numpy as np
 
 from onebox.errors import PictureError
 from onebox.images import load_pixels
-from onebox.labelling.queue import LOOK, Floats, features, most_useful_first, uncertainty
+from onebox.labelling.queue import ASK_FROM, LOOK, Floats, features, most_useful_first, uncertainty
 from onebox.predictions import Prediction
 from onebox.runtime import Localizer
 
@@ -71,9 +71,10 @@ class Survey:
         return proposal
 
     def order(self, labelled: Sequence[bool]) -> list[str]:
-        """The paths not yet `labelled` (one truth value per path), the most useful first (queue.py)."""
-        if not self.paths:
-            return []
+        """The paths not yet `labelled` (one truth value per path), the most useful first (queue.py); in the order that
+        they were given while fewer than ASK_FROM are labelled."""
+        if sum(labelled) < ASK_FROM:
+            return [path for path, known in zip(self.paths, labelled, strict=True) if not known]
         probabilities, boxes, sigmas, looks = (np.stack(column) for column in zip(*self._rows, strict=True))
         points = features(looks, probabilities, boxes)
         unsure = uncertainty(probabilities, boxes, sigmas)

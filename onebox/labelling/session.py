@@ -18,7 +18,7 @@ from onebox.boxes import iou
 from onebox.errors import OneboxError
 from onebox.labelling.doubts import Checker, Confirmed, disagreements
 from onebox.labelling.proposals import Proposal, Survey, survey
-from onebox.labelling.queue import shuffled
+from onebox.labelling.queue import ASK_FROM, shuffled
 from onebox.labelling.rows import OPEN, Mark
 from onebox.labelling.store import Change, Store
 from onebox.labelling.training import LEAST, Trainer, missing_extra
@@ -41,6 +41,8 @@ class _Model:
     done: int = 0
     total: int = 0
     error: str = ""
+    #: Whether it has had a say in the order: with few labels it has none.
+    ordered: bool = False
     #: Whether each of the last proposals that a person has gone over was acceptable.
     fits: deque[bool] = field(default_factory=lambda: deque[bool](maxlen=RECENT))
 
@@ -122,6 +124,7 @@ class Session:
                 "done": model.done,
                 "total": model.total,
                 "error": model.error,
+                "ordered": model.ordered,
                 "fitting": sum(model.fits),
                 "judged": len(model.fits),
             },
@@ -264,6 +267,8 @@ class Session:
         with self._lock:
             rest = set(self._order).difference(order)
             self._order = [*order, *(path for path in self._order if path in rest)]
+            if self._model is not None:
+                self._model.ordered = len(marks) >= ASK_FROM
             self._doubts = {**{p: r for p, r in self._doubts.items() if not r.startswith("the model sees")}, **doubts}
             self._version += 1
 

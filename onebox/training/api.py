@@ -89,12 +89,12 @@ def train(
 ) -> Run:
     """Trains on `data`, validates on `val`, leaves a run folder at `out`.
 
-    Without `val` all but the share `split` of `data` (default: `materials.taught_share`) is held out for early stopping,
-    copies and siblings of one photo on one side; `split` 1, or an empty `val`, trains on everything and keeps the last
-    weights. Where pictures of `val`
-    are copies of training pictures the training does not start, unless `allow_leak`. Settings are a `TrainConfig`, or
-    its fields as keywords. `resume` continues a stopped run bit for bit; `overwrite` replaces one. `reporter` is told
-    what happens (default: the terminal); `command` goes into the report.
+    Without `val` all but the share `split` of `data` is held out for early stopping (default: a hundred pictures, a
+    tenth at the least and a fifth at the most), copies and siblings of one photo on one side; `split` 1, or an empty
+    `val`, trains on everything and keeps the last weights. Where pictures of `val` are copies of training pictures the
+    training does not start, unless `allow_leak`. Settings are a `TrainConfig`, or its fields as keywords. `resume`
+    continues a stopped run bit for bit; `overwrite` replaces one. `reporter` is told what happens (default: the
+    terminal); `command` goes into the report.
     Raises OneboxError: TrainingError, ConfigError, WeightsError, RunFolderError, ExportError. Where the loss is no
     longer finite the best epoch so far is exported all the same, and `stopped.json` names step and pictures.
     """

@@ -1,7 +1,10 @@
 // Requests to the page's own server. Takes addresses and plain values, gives plain values; every request carries the
 // secret that this page was given, and failures come as ApiError.
 
-const secret = document.querySelector('meta[name="onebox-secret"]').content || secretOfAddress();
+const givenByPage = document.querySelector('meta[name="onebox-secret"]').content;
+const secret = givenByPage || secretOfAddress();
+// Whether this page was opened from a place where a token is asked for.
+export const needsToken = !givenByPage;
 const headers = { Authorization: `Bearer ${secret}` };
 
 // From another machine the page comes without the secret: it stands behind the # of the address that was printed, and
@@ -12,6 +15,8 @@ function secretOfAddress() {
     sessionStorage.setItem('onebox-secret', given);
     window.history.replaceState(null, '', window.location.pathname);
   }
+  // a browser does not open the same address anew when all that was put right is behind its #
+  window.addEventListener('hashchange', () => window.location.reload());
   return given || sessionStorage.getItem('onebox-secret') || '';
 }
 

@@ -127,7 +127,8 @@ function modelText(status, labelled) {
   const news = status.worth_training && labelled >= status.least ? ' Many new labels: worth another training.' : '';
   if (model && !model.error) {
     const fits = model.judged >= 5 ? ` Of its last ${model.judged} proposals ${model.fitting} fitted.` : '';
-    return `${model.name} proposes; the most useful pictures come first.${fits}${news}`;
+    const order = model.ordered ? '; the most useful pictures come first' : '';
+    return `${model.name} proposes${order}.${fits}${news}`;
   }
   if (training.state === 'cancelled') return 'The training was cancelled.';
   if (labelled < status.least) return `After ${status.least} labels a model can be trained, which then proposes the rest. ${status.least - labelled} to go.`;

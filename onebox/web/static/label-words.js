@@ -1,6 +1,7 @@
 // What the page says in words: hints, the state of the picture, notices, short messages. Takes what is known, writes text
 // into its place, never markup.
 
+import { needsToken } from './label-api.js';
 import { describe, kindOf } from './label-strip.js';
 
 const byId = (id) => document.getElementById(id);
@@ -80,7 +81,11 @@ export function notice(lines, { lost = false, action = null } = {}) {
 
 // The server does not answer; or it is another one than this page came from.
 export function showLost(error, waiting) {
-  if (error.status === 401) {
+  if (error.status === 401 && needsToken) {
+    const place = `${window.location.origin}/#TOKEN`;
+    const line = `The token is missing or wrong. Open ${place}, with the token that is in the file of --token-file.`;
+    notice([line], { lost: true });
+  } else if (error.status === 401) {
     const action = ['Reload the page', () => window.location.reload()];
     notice(['onebox label was started anew since this page was opened.'], { lost: true, action });
   } else {
