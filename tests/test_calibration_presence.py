@@ -169,7 +169,7 @@ def test_the_temperature_is_where_scipy_finds_the_least_cost() -> None:
 
     def cost(log_t: float) -> float:
         p = tempered(logits, math.exp(log_t))
-        return float(-np.log(p[np.arange(60), labels]).sum() + 0.5 * log_t**2)
+        return float(-np.log(p[np.arange(60), labels]).sum() + 0.5 * (log_t / 0.5) ** 2)
 
     best = minimize_scalar(cost, bounds=(math.log(0.05), math.log(20)), method="bounded", options={"xatol": 1e-9})
     assert math.log(fit_temperature(logits, labels)) == pytest.approx(best.x, abs=1e-4)

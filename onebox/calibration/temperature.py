@@ -17,6 +17,9 @@ from onebox.calibration.conformal import log_softmax
 BINS = 15
 #: The temperatures that are looked at.
 _LOWEST, _HIGHEST = 0.05, 20.0
+#: Standard deviation of the normal prior on log temperature; chosen by how well temperatures fitted to some held-out
+#: pictures suit the others (`python -m benchmarks.calibration`, docs/log.md, 2026-11-28).
+PRIOR = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,12 @@ def tempered(logits: npt.ArrayLike, temperature: float) -> Floats:
     return np.exp(log_softmax(np.asarray(logits, dtype=np.float64) / temperature))
 
 
-def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike, *, prior: float = PRIOR) -> float:
     """The temperature of least negative log-likelihood on (N, C) logits and (N,) true classes (Guo et al. 2017, arXiv
     1706.04599, section 4.2), from 0.05 to 20.
 
-    Half of (log temperature)^2 is added to the sum over pictures: a standard normal prior on log temperature. It weighs
-    nothing beside a hundred pictures, and keeps a few that are all right from promising certainty.
+    Half of (log temperature / `prior`)^2 is added to the sum over pictures: a normal prior on log temperature. Beside a
+    hundred pictures of which some are wrong it weighs little; a few that are all right must not promise certainty.
     """
     z = np.asarray(logits, dtype=np.float64)
     own = np.asarray(labels, dtype=np.int64)
@@ -50,7 +53,7 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         return 1.0
 
     def cost(log_t: float) -> float:
-        return float(-log_softmax(z / np.exp(log_t))[rows, own].sum()) + 0.5 * log_t**2
+        return float(-log_softmax(z / np.exp(log_t))[rows, own].sum()) + 0.5 * (log_t / prior) ** 2
 
     # a coarse look, then golden sections: the sum is convex in 1 / temperature, the prior nearly flat
     grid = np.linspace(np.log(_LOWEST), np.log(_HIGHEST), 25)

@@ -96,7 +96,7 @@ def seconds_needed(network: Network, pictures: int, imgsz: int) -> float:
         _pooled(network, x)
         taken.append(time.perf_counter() - started)
     network.train(was_training)
-    return 2.5 * _steps(pictures) * min(taken)
+    return 3 * _steps(pictures) * min(taken)
 
 
 def _steps(pictures: int) -> int:
