@@ -81,15 +81,18 @@ def ask(name: str, data: Dataset, seed: int, args: argparse.Namespace) -> tuple[
     )  # fmt: skip
     store = args.out / f"{name}-{seed}-{args.epochs}-{args.minutes}-{args.imgsz}-{args.along}.jsonl"
     started = time.perf_counter()
-    found = out_of_fold(data, config=config, folds=args.folds, store=store)
+    found = out_of_fold(data, config=config, folds=args.folds, store=store, probed=args.probed)
     return found, time.perf_counter() - started
 
 
 def judge_spoilt(name: str, seed: int, args: argparse.Namespace) -> str:
-    """One row: average precision of both rankings, and what is listed as suspect of how much of it is."""
+    """One row: how often the judges say the unspoilt class, average precision of both rankings, and what is listed as
+    suspect of how much of it is."""
     data, labels, boxes = spoil(load(name), seed, args.along)
     found, seconds = ask(name, data, seed, args)
     suspects = find_suspects(data, found)
+    truth = {sample.path: sample.label for sample in load(name).labelled}
+    right = np.mean([s.prediction.label == truth[s.sample.path] for s in suspects])
     row_of = {sample.path: i for i, sample in enumerate(data)}
     rows = np.array([row_of[s.sample.path] for s in suspects])
     cells = []
@@ -102,7 +105,7 @@ def judge_spoilt(name: str, seed: int, args: argparse.Namespace) -> str:
         cells.append(
             f"{precision:.3f} | {int((wrong & listed).sum())} of {int(listed.sum())}, {int(wrong.sum())} wrong"
         )
-    return f"| {name} | {seed} | {len(rows)} | {seconds:.0f} | {' | '.join(cells)} |"
+    return f"| {name} | {seed} | {len(rows)} | {seconds:.0f} | {right:.3f} | {' | '.join(cells)} |"
 
 
 def judge_real(name: str, seed: int, args: argparse.Namespace) -> str:
@@ -126,25 +129,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=(*SPOILT_SETS, *REAL_SETS), action="append")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--start", type=int, default=0, help="the first seed")
     parser.add_argument("--epochs", type=int, help="per fold  [default: as `onebox train`]")
     parser.add_argument("--minutes", type=float, help="for all folds together")
     parser.add_argument("--imgsz", type=int, default=192)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--along", choices=("both", "one"), default="both", help="axes that boxes are moved along")
+    parser.add_argument(
+        "--probed", action=argparse.BooleanOptionalAction, default=True,
+        help="with what the untouched trunk says, as `onebox check` asks",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs/suspects"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
     for heads, judge, names in (
-        (("label AP", "of the listed", "box AP", "of the listed"), judge_spoilt, SPOILT_SETS),
+        (("right class", "label AP", "of the listed", "box AP", "of the listed"), judge_spoilt, SPOILT_SETS),
         (("pairs in the first fifth", "by the models alone"), judge_real, REAL_SETS),
     ):
         columns = ("set", "seed", "pictures", "seconds", *heads)
         lines += ["", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
         for name in names:
             if args.only is None or name in args.only:
-                lines += [judge(name, seed, args) for seed in range(args.seeds)]
+                lines += [judge(name, args.start + i, args) for i in range(args.seeds)]
     print("\n".join(lines))
 
 

@@ -18,6 +18,7 @@ import onebox
 from onebox.training import transfer
 from onebox.training.cache import Cache, build_cache
 from onebox.training.config import make_config
+from onebox.training.folds import PROBE_WEIGHT, out_of_fold
 from onebox.training.loop import make_optimizer, set_trunk_share
 from onebox.training.model import build_network
 from onebox.training.reporter import Silent
@@ -52,10 +53,13 @@ def test_classes_are_told_as_scikit_learn_tells_them() -> None:
     asked = rng.normal(size=(50, 12)) * 4
     mean, spread = known.mean(axis=0), known.std(axis=0) + 1e-6
     theirs = Ridge(alpha=transfer.RIDGE * 90).fit((known - mean) / spread, np.eye(4)[labels])
-    wanted = theirs.predict((asked - mean) / spread).argmax(axis=1)
-    given = transfer.ridge_classes(known, labels, asked)
-    assert np.array_equal(given, wanted)
-    assert len(set(given.tolist())) > 2
+    wanted = theirs.predict((asked - mean) / spread)
+    given = transfer.ridge_scores(known, labels, asked)
+    assert given == pytest.approx(wanted)
+    assert len(set(given.argmax(axis=1).tolist())) > 2
+    # a class without pictures is nobody's
+    assert transfer.ridge_scores(known, labels, asked, 5)[:, :4] == pytest.approx(wanted)
+    assert transfer.ridge_scores(known, labels, asked, 5)[:, 4] == pytest.approx(0)
 
 
 def test_a_trunk_that_knows_little_learns_faster(
@@ -114,3 +118,24 @@ def test_a_run_says_what_it_chose_and_writes_it_down(tmp_path: Path, weights: Pa
         assert written in {0.25, 0.5, 1.0}
         assert len(said) == 1
         assert f"learns at {written:g} of" in said[0]
+
+
+def test_what_the_untouched_trunk_says_is_added_to_out_of_fold_answers(tmp_path: Path, weights: Path) -> None:
+    data = onebox.load_dataset(coloured_set(tmp_path / "data", count=24))
+    config = make_config(backbone=TRUNK, weights=str(weights), imgsz=64, epochs=1, threads=1)
+    store = tmp_path / "folds.jsonl"
+    plain = out_of_fold(data, config=config, folds=2, store=store, reporter=Silent())
+    probed = out_of_fold(data, config=config, folds=2, store=store, reporter=Silent(), probed=True)
+    rows = {row["path"]: row["outputs"] for row in map(json.loads, store.read_text("utf-8").splitlines()[1:])}
+    moved = 0.0
+    for sample, before, after in zip(data.labelled, plain, probed, strict=True):
+        assert before is not None
+        assert after is not None
+        assert before.box == after.box
+        said = np.array(rows[data.relative_path(sample)]["probe"])
+        assert said.sum() == pytest.approx(1, abs=1e-6)  # as the indicators do that it was fitted to
+        logits = np.log(before.probabilities) + PROBE_WEIGHT * said
+        wanted = np.exp(logits - logits.max())
+        assert after.probabilities == pytest.approx(wanted / wanted.sum(), abs=1e-6)
+        moved = max(moved, float(np.abs(after.probabilities - before.probabilities).max()))
+    assert moved > 0.1

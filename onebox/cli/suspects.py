@@ -22,7 +22,7 @@ def add_suspects(diagnosis: Diagnosis, run: Path, *, folds: int | None, minutes:
     if not len(data.labelled):
         raise DataError("no picture has a label, so there is none to doubt", where=data.root)
     reporter = Terminal(Console(stderr=True, highlight=False, emoji=False))
-    predictions = out_of_fold_of_run(run, data, folds=folds, minutes=minutes, reporter=reporter)
+    predictions = out_of_fold_of_run(run, data, folds=folds, minutes=minutes, reporter=reporter, probed=True)
     suspects = find_suspects(data, predictions, diagnosis.checkup.findings)
     reporter.say(how_competent(suspects))
     return dataclasses.replace(diagnosis, checkup=with_suspects(diagnosis.checkup, data, suspects))

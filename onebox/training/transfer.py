@@ -1,5 +1,6 @@
-"""How well a pretrained trunk, untouched, already tells the classes apart - and so how fast it should learn. Takes the
-network at step 0 and the caches of a training; gives one share of the heads' rate. Changes nothing.
+"""How well a pretrained trunk, untouched, already tells the classes apart - and so how fast it should learn, or what it
+says beside a trained network. Takes the network at step 0 and the caches of a training; gives one share of the heads'
+rate, or scores of classes. Changes nothing.
 """
 
 from __future__ import annotations
@@ -34,20 +35,28 @@ def choose_share(network: Network, train: Cache, held_out: Cache | None) -> tupl
         return PRETRAINED_SHARE, None
     taught, judged = (_some(cache) for cache in (train, held_out))
     known, asked = _pooled(network, train.pictures[taught]), _pooled(network, held_out.pictures[judged])
-    given = ridge_classes(known, train.labels[taught], asked)
-    top1 = float((given == held_out.labels[judged]).mean())
+    given = ridge_scores(known, train.labels[taught], asked)
+    top1 = float((given.argmax(axis=1) == held_out.labels[judged]).mean())
     return next(share for least, share in SHARES if top1 >= least), top1
 
 
-def ridge_classes(known: Floats, labels: npt.NDArray[np.int64], asked: Floats) -> npt.NDArray[np.int64]:
-    """(N, D) features with labels (N,), (M, D) -> (M,) labels: least squares on indicators of the classes with a
-    penalty of RIDGE N on standardised features (Hastie, Tibshirani and Friedman 2009, sections 3.4.1 and 4.2)."""
+def probe(network: Network, train: Cache, judged: Cache, classes: int) -> Floats:
+    """(M, C): what a ridge regression on the pooled features of `network`'s trunk, fitted to `train`, says of `judged`.
+    To be asked at step 0, before the trunk has learnt any of the labels."""
+    known, asked = _pooled(network, train.pictures), _pooled(network, judged.pictures)
+    return ridge_scores(known, train.labels, asked, classes)
+
+
+def ridge_scores(known: Floats, labels: npt.NDArray[np.int64], asked: Floats, classes: int | None = None) -> Floats:
+    """(N, D) features with labels (N,), (M, D) -> (M, C), about the probability of each class: least squares on
+    indicators of the classes with a penalty of RIDGE N on standardised features (Hastie, Tibshirani and Friedman 2009,
+    sections 3.4.1 and 4.2)."""
     mean, spread = known.mean(axis=0), known.std(axis=0) + 1e-6
     x, z = (known - mean) / spread, (asked - mean) / spread
-    targets = np.eye(int(labels.max()) + 1)[labels]
+    targets = np.eye(classes or int(labels.max()) + 1)[labels]
     usual = targets.mean(axis=0)
     weights = np.linalg.solve(x.T @ x + RIDGE * len(x) * np.eye(x.shape[1]), x.T @ (targets - usual))
-    return (z @ weights + usual).argmax(axis=1)
+    return z @ weights + usual
 
 
 def _some(cache: Cache) -> npt.NDArray[np.int64]:
