@@ -22,7 +22,7 @@ from onebox.dataset import Dataset, load_dataset
 from onebox.doctor import check
 from onebox.doctor.suspects import LISTED, find_suspects
 from onebox.predictions import Prediction
-from onebox.training.config import make_config
+from onebox.training.config import PROBE_WEIGHT, make_config
 from onebox.training.folds import out_of_fold
 from onebox.types import Box, Sample
 
@@ -81,7 +81,7 @@ def ask(name: str, data: Dataset, seed: int, args: argparse.Namespace) -> tuple[
     )  # fmt: skip
     store = args.out / f"{name}-{seed}-{args.epochs}-{args.minutes}-{args.imgsz}-{args.along}.jsonl"
     started = time.perf_counter()
-    found = out_of_fold(data, config=config, folds=args.folds, store=store, probed=args.probed)
+    found = out_of_fold(data, config=config, folds=args.folds, store=store, probe_weight=PROBE_WEIGHT * args.probed)
     return found, time.perf_counter() - started
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,10 +20,12 @@ from sklearn.linear_model import Ridge
 import onebox
 from onebox.training import transfer
 from onebox.training.cache import Cache, build_cache
-from onebox.training.config import make_config
-from onebox.training.folds import PROBE_WEIGHT, out_of_fold
+from onebox.training.checkpoint import copy_weights, load_best
+from onebox.training.config import PROBE_WEIGHT, make_config
+from onebox.training.folds import out_of_fold
+from onebox.training.heads import PresenceHead
 from onebox.training.loop import make_optimizer, set_trunk_share
-from onebox.training.model import build_network
+from onebox.training.model import Network, build_network
 from onebox.training.reporter import Silent
 from tests.small_runs import coloured_set
 
@@ -54,12 +59,13 @@ def test_classes_are_told_as_scikit_learn_tells_them() -> None:
     mean, spread = known.mean(axis=0), known.std(axis=0) + 1e-6
     theirs = Ridge(alpha=transfer.RIDGE * 90).fit((known - mean) / spread, np.eye(4)[labels])
     wanted = theirs.predict((asked - mean) / spread)
-    given = transfer.ridge_scores(known, labels, asked)
+    weights, bias = transfer.ridge(known, labels, 4)
+    given = asked @ weights + bias
     assert given == pytest.approx(wanted)
     assert len(set(given.argmax(axis=1).tolist())) > 2
-    # a class without pictures is nobody's
-    assert transfer.ridge_scores(known, labels, asked, 5)[:, :4] == pytest.approx(wanted)
-    assert transfer.ridge_scores(known, labels, asked, 5)[:, 4] == pytest.approx(0)
+    weights, bias = transfer.ridge(known, labels, 5)  # a class without pictures is nobody's
+    assert (asked @ weights + bias)[:, :4] == pytest.approx(wanted)
+    assert (asked @ weights + bias)[:, 4] == pytest.approx(0)
 
 
 def test_a_trunk_that_knows_little_learns_faster(
@@ -125,7 +131,7 @@ def test_what_the_untouched_trunk_says_is_added_to_out_of_fold_answers(tmp_path:
     config = make_config(backbone=TRUNK, weights=str(weights), imgsz=64, epochs=1, threads=1)
     store = tmp_path / "folds.jsonl"
     plain = out_of_fold(data, config=config, folds=2, store=store, reporter=Silent())
-    probed = out_of_fold(data, config=config, folds=2, store=store, reporter=Silent(), probed=True)
+    probed = out_of_fold(data, config=config, folds=2, store=store, reporter=Silent(), probe_weight=PROBE_WEIGHT)
     rows = {row["path"]: row["outputs"] for row in map(json.loads, store.read_text("utf-8").splitlines()[1:])}
     moved = 0.0
     for sample, before, after in zip(data.labelled, plain, probed, strict=True):
@@ -139,3 +145,77 @@ def test_what_the_untouched_trunk_says_is_added_to_out_of_fold_answers(tmp_path:
         assert after.probabilities == pytest.approx(wanted / wanted.sum(), abs=1e-6)
         moved = max(moved, float(np.abs(after.probabilities - before.probabilities).max()))
     assert moved > 0.1
+
+
+def started(weights: Path) -> Network:
+    torch.manual_seed(1)
+    return build_network(make_config(backbone=TRUNK, weights=str(weights), imgsz=64), 2)
+
+
+def moved(network: Network) -> Network:
+    """As after a loop: what is not held is no longer what it was."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    return network.eval()
+
+
+def test_a_probe_adds_to_the_logits_and_to_nothing_else(caches: tuple[Cache, Cache], weights: Path) -> None:
+    train, _ = caches
+    network = started(weights)
+    untouched = copy.deepcopy(network.trunk)
+    moved(network).presence_head = PresenceHead(network.trunk.channels).eval()
+    pictures = torch.from_numpy(train.pictures[:8]).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        before = network(pictures)
+        features = untouched.eval()((pictures - network.mean) / network.std)[-1].mean(dim=(2, 3)).double().numpy()
+    assert transfer.fit_probe(network, untouched, train, None)[0]
+    known = transfer._pooled(started(weights), train.pictures)
+    ours, bias = transfer.ridge(known, train.labels, 2)
+    with torch.no_grad():
+        after = network(pictures)
+    added = (after.logits - before.logits).numpy()
+    assert added == pytest.approx(PROBE_WEIGHT * (features @ ours + bias), abs=1e-4)
+    assert torch.equal(after.box.boxes_01, before.box.boxes_01)
+    assert torch.equal(after.presence, before.presence)
+    # held layers are there once, others twice; both ways of keeping the weights bring all of it back
+    probe = network.probe
+    assert probe is not None
+    assert probe.trunk.net.conv_stem is network.trunk.net.conv_stem
+    assert probe.trunk.net.blocks[-1] is not network.trunk.net.blocks[-1]
+    again = started(weights)
+    again.load_state_dict(copy_weights(network))
+    assert again.probe is not None
+    assert again.probe.trunk.net.conv_stem is again.trunk.net.conv_stem
+    with torch.no_grad():
+        assert torch.equal(again.eval()(pictures).logits, after.logits)
+    assert not any(layer.training for layer in again.train().probe.modules())
+
+
+def test_a_probe_that_makes_held_out_pictures_less_likely_is_left_out(
+    caches: tuple[Cache, Cache], weights: Path
+) -> None:
+    train, held = caches
+    network = started(weights)
+    untouched = copy.deepcopy(network.trunk)
+    right = 20.0 * torch.nn.functional.one_hot(torch.from_numpy(held.labels), 2)
+    said = iter([right[:32], right[32:], right[:32], right[32:]])
+    network.forward = lambda x: SimpleNamespace(logits=next(said))  # a network that knows every held-out picture
+    wrong = replace(train, labels=1 - train.labels)
+    assert transfer.fit_probe(network, untouched, wrong, held) == (False, "")
+    assert network.probe is None
+
+
+@pytest.mark.parametrize("probe", [True, False])
+def test_a_run_with_a_probe_says_so_and_its_model_is_proved(tmp_path: Path, weights: Path, probe: bool) -> None:
+    data = onebox.load_dataset(coloured_set(tmp_path / "data", count=40))
+    run = onebox.train(
+        data, data.subset([]), out=tmp_path / "run", reporter=Silent(), backbone=TRUNK, weights=str(weights), imgsz=64,
+        epochs=1, threads=1, probe=probe,
+    )  # fmt: skip
+    model = onebox.load(run.model)
+    kept, manifest = load_best(tmp_path / "run" / "best.safetensors")
+    assert any(name.startswith("probe.") for name in kept) == probe
+    assert manifest.data.get("probe") == model.manifest.data.get("probe") == (PROBE_WEIGHT if probe else None)
+    assert model.manifest.export_check["probability_gap"] < 1e-4

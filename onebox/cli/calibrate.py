@@ -124,7 +124,8 @@ def _fit_folds(model: OnnxLocalizer, run: Path, data: Dataset, folds: int) -> Fi
             f"training needs {error.name}, which is not installed", fix='Run: pip install "onebox[train]"'
         ) from None
     labelled = data.labelled
-    answers = out_of_fold_of_run(run, labelled, folds=folds, reporter=reporter)
+    probe_weight = float(model.manifest.data.get("probe", 0.0))
+    answers = out_of_fold_of_run(run, labelled, folds=folds, reporter=reporter, probe_weight=probe_weight)
     return from_folds(model.manifest, list(labelled), answers)
 
 

@@ -15,6 +15,7 @@ from onebox.errors import DataError
 
 def add_suspects(diagnosis: Diagnosis, run: Path, *, folds: int | None, minutes: float | None) -> Diagnosis:
     """The diagnosis with `label-suspect` and `box-suspect` findings. Raises OneboxError."""
+    from onebox.training.config import PROBE_WEIGHT
     from onebox.training.folds import out_of_fold_of_run
     from onebox.training.reporter import Terminal
 
@@ -22,7 +23,9 @@ def add_suspects(diagnosis: Diagnosis, run: Path, *, folds: int | None, minutes:
     if not len(data.labelled):
         raise DataError("no picture has a label, so there is none to doubt", where=data.root)
     reporter = Terminal(Console(stderr=True, highlight=False, emoji=False))
-    predictions = out_of_fold_of_run(run, data, folds=folds, minutes=minutes, reporter=reporter, probed=True)
+    predictions = out_of_fold_of_run(
+        run, data, folds=folds, minutes=minutes, reporter=reporter, probe_weight=PROBE_WEIGHT
+    )  # fmt: skip
     suspects = find_suspects(data, predictions, diagnosis.checkup.findings)
     reporter.say(how_competent(suspects))
     return dataclasses.replace(diagnosis, checkup=with_suspects(diagnosis.checkup, data, suspects))

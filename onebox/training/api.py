@@ -153,7 +153,9 @@ def _train(
     accelerator.wait_for_everyone()
     manifest = _manifest(config, class_names, materials)
     if config.minutes is not None and session.deadline_seconds is not None:
-        reserved = session.deadline_seconds - seconds_needed(session.average, len(materials.train), config.imgsz)
+        reserved = session.deadline_seconds - seconds_needed(
+            session.average, len(materials.train), config.imgsz, probed=session.untouched is not None
+        )
         session.deadline_seconds = max(config.minutes * 30, reserved)
     best, history = copy_weights(session.average), []
     if resume and (folder / run_folder.LAST).exists():
@@ -269,6 +271,8 @@ def start_session(config: TrainConfig, class_names: tuple[str, ...], accelerator
     assert config.epochs is not None
     assert config.balance is not None
     average = copy.deepcopy(network).to(accelerator.device) if config.ema > 0 else network
+    probed = config.probe and config.weights != "none"
+    untouched = copy.deepcopy(network.trunk).to(accelerator.device) if probed else None
     if accelerator.num_processes > 1:
         use_global_batch_norm(network)
     network, optimizer = accelerator.prepare(network, make_optimizer(network, config, config.trunk_lr))
@@ -284,6 +288,7 @@ def start_session(config: TrainConfig, class_names: tuple[str, ...], accelerator
         config=config,
         epochs=config.epochs,
         deadline_seconds=deadline,
+        untouched=untouched,
     )
 
 

@@ -18,6 +18,9 @@ BOX_HEADS = ("edges", "fc")
 BOX_LOSSES = ("edges", "l1_giou", "mse")
 PLAIN_TRUNK = "plain"
 TRACKERS = ("tensorboard", "mlflow", "wandb")
+#: How much a probe's scores, about 0 to 1, weigh beside the network's logits: of 4, 8, 12 and 16 the one that made
+#: held-out pictures of four sets likeliest (docs/log.md, 2026-11-28).
+PROBE_WEIGHT = 4.0
 
 
 def _option(default: Any, help_text: str) -> Any:
@@ -67,6 +70,11 @@ class TrainConfig:
         None,
         "wanted gradient of the box branch over the class branch at the trunk  [default: 0.3 pretrained, 0.8 from "
         "scratch]",
+    )
+    probe: bool = _option(
+        True,
+        "the pretrained trunk, untouched, is asked about the class, too, where held-out pictures gain by it: surer "
+        "classes, more time per picture",
     )
     refine: bool = _option(False, "the finished model looks at every picture twice: tighter boxes, twice the time")
     patience: float = _option(0.35, "stop after this share of the run without a better validation score; 0 never stops")
@@ -156,6 +164,7 @@ PLAIN: dict[str, Any] = {
     "ema": 0.0,
     "augment": 0.0,
     "close": 0.0,
+    "probe": False,
 }
 
 

@@ -17,12 +17,14 @@ from onebox.runtime import OnnxLocalizer
 from onebox.training import run_folder
 from onebox.training.calibrate import calibrate_run
 from onebox.training.checkpoint import Weights, copy_weights, save_best
+from onebox.training.config import PROBE_WEIGHT
 from onebox.training.export import export_onnx
 from onebox.training.loop import DivergedError, EpochRow, Session
 from onebox.training.materials import Materials
 from onebox.training.presence import add_presence
 from onebox.training.reporter import Reporter
 from onebox.training.story import write_training_report
+from onebox.training.transfer import fit_probe
 
 
 def finish(
@@ -42,6 +44,11 @@ def finish(
     config, held_out = session.config, materials.held_out
     model, best_file = folder / run_folder.MODEL, folder / run_folder.BEST
     session.average.load_state_dict(best)
+    if session.untouched is not None:
+        probed, told = fit_probe(session.average, session.untouched, materials.train, held_out)
+        if probed:
+            reporter.say(told)
+            manifest = replace(manifest, data={**manifest.data, "probe": PROBE_WEIGHT})
     with reporter.bar("fitting presence") as bar:
         presence = add_presence(session.average, materials.train, held_out, materials.empty, config, progress=bar)
     if presence is not None:

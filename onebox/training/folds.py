@@ -39,9 +39,6 @@ FILE = "folds.jsonl"
 #: Settings that say how long, with how many hands, and what else is made of it: another value is no other question.
 _BESIDE = ("minutes", "threads", "tracker", "negatives", "false_reject")
 _BATCH = 64
-#: How much the probe's scores, about 0 to 1, weigh beside the network's logits: the middle of 4, 8 and 12, which found
-#: spoilt labels about equally well (docs/log.md, 2026-11-28).
-PROBE_WEIGHT = 8.0
 #: The probe's scores among a picture's outputs.
 _PROBE = "probe"
 
@@ -86,7 +83,7 @@ def out_of_fold(
     folds: int = FOLDS,
     store: Path | None = None,
     reporter: Reporter | None = None,
-    probed: bool = False,
+    probe_weight: float = 0.0,
 ) -> list[Prediction | None]:
     """One prediction per sample of `data.labelled`, in its order; None where the picture cannot be read.
 
@@ -95,8 +92,8 @@ def out_of_fold(
     network that judges it. A class whose pictures are all in one fold is judged by a network that never met it. With
     fewer groups of pictures than `folds` there are as many folds as groups. `store` is a file such as RUN/folds.jsonl:
     where it answers the same question (data, settings, folds) nothing is trained; a stopped run goes on after its last
-    whole fold. The predictions are raw: no temperature, no calibration. With `probed` the logits hold, PROBE_WEIGHT
-    times, what a ridge regression on the untouched pretrained trunk says, fitted to the same folds: it is wrong about
+    whole fold. The predictions are raw: no temperature, no calibration. The logits hold, `probe_weight` times, what
+    a probe of the untouched pretrained trunk says, fitted to the same folds (`transfer.fit_probe`): it is wrong about
     other pictures than the network, and follows a few wrong labels less.
     Raises ConfigError for fewer than two folds, TrainingError where the data cannot be cut, and what `train` raises.
     """
@@ -109,7 +106,7 @@ def out_of_fold(
         known = _Record(key, _manifest(config, labelled), {})
     if not _is_whole(known, labelled):
         _train_folds(known, labelled, config, store, reporter)
-    return _predictions(known, labelled, probed)
+    return _predictions(known, labelled, probe_weight)
 
 
 def out_of_fold_of_run(
@@ -119,7 +116,7 @@ def out_of_fold_of_run(
     folds: int | None = None,
     minutes: float | None = None,
     reporter: Reporter | None = None,
-    probed: bool = False,
+    probe_weight: float = 0.0,
 ) -> list[Prediction | None]:
     """As `out_of_fold`, with the settings of the finished run in the folder `run`, and kept there.
 
@@ -139,7 +136,7 @@ def out_of_fold_of_run(
             and {k: v for k, v in known_config.items() if k not in _BESIDE} == same
             and _is_whole(known, labelled)
         ):
-            return _predictions(known, labelled, probed)
+            return _predictions(known, labelled, probe_weight)
     folds = folds if folds is not None else FOLDS
     if minutes is not None:
         config = replace(config, minutes=minutes / max(1, folds))
@@ -147,7 +144,7 @@ def out_of_fold_of_run(
         known = _read(store)
         if known is None or not _is_whole(known, labelled) or known.key["config"] != config.to_dict():
             reporter.say(_forecast(run, config, folds, len(labelled)))
-    return out_of_fold(data, config=config, folds=folds, store=store, reporter=reporter, probed=probed)
+    return out_of_fold(data, config=config, folds=folds, store=store, reporter=reporter, probe_weight=probe_weight)
 
 
 def read_config(run: Path) -> TrainConfig:
@@ -234,19 +231,19 @@ def _one_fold(
     from onebox.training import api
     from onebox.training.loop import train_epochs
     from onebox.training.predictor import TorchLocalizer
-    from onebox.training.transfer import probe
+    from onebox.training.transfer import probe_scores
 
     session = api.start_session(config, manifest.class_names, api.start_engine(config))
     probed = None
     if session.config.weights != "none":
-        probed = probe(session.average, learnt, cache.copied(judged), len(manifest.class_names))
+        probed = probe_scores(session.average, learnt, cache.copied(judged), len(manifest.class_names))
     for _ in train_epochs(session, learnt, None, on_step=lambda done, total: progress(session.share_done())):
         pass
     model = TorchLocalizer(session.average, manifest)
     for start in range(0, len(judged), _BATCH):
         outputs = dict(_outputs(model, cache, judged[start : start + _BATCH]))
         if probed is not None:
-            outputs[_PROBE] = probed[start : start + _BATCH]
+            outputs[_PROBE] = probed[start : start + _BATCH].astype(np.float32)
         for i in range(len(outputs["logits"])):
             yield {name: values[i].tolist() for name, values in outputs.items()}
 
@@ -281,8 +278,8 @@ def _assign(labelled: Dataset, cache: Cache, groups: Sequence[int], folds: int, 
     return np.unique(found, return_inverse=True)[1]
 
 
-def _predictions(record: _Record, labelled: Dataset, probed: bool) -> list[Prediction | None]:
-    rows = [_plain_outputs(record.rows[labelled.relative_path(sample)], probed) for sample in labelled]
+def _predictions(record: _Record, labelled: Dataset, probe_weight: float) -> list[Prediction | None]:
+    rows = [_plain_outputs(record.rows[labelled.relative_path(sample)], probe_weight) for sample in labelled]
     readable = [(sample, row) for sample, row in zip(labelled, rows, strict=True) if row is not None]
     if not readable:
         return [None] * len(rows)
@@ -290,13 +287,12 @@ def _predictions(record: _Record, labelled: Dataset, probed: bool) -> list[Predi
     return [next(answers) if row is not None else None for row in rows]
 
 
-def _plain_outputs(row: Row, probed: bool) -> Row:
-    """What a model gives: the probe's scores are in the logits, or left out."""
+def _plain_outputs(row: Row, probe_weight: float) -> Row:
+    """As a model gives them: the probe's scores are in the logits."""
     if row is None or _PROBE not in row:
         return row
     kept = {name: values for name, values in row.items() if name != _PROBE}
-    if probed:
-        kept["logits"] = [z + PROBE_WEIGHT * s for z, s in zip(row["logits"], row[_PROBE], strict=True)]
+    kept["logits"] = [z + probe_weight * s for z, s in zip(row["logits"], row[_PROBE], strict=True)]
     return kept
 
 

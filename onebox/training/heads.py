@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from onebox.training.trunk import Trunk
+
 
 class BoxOutput(NamedTuple):
     """What a box head says: `boxes_01` (B, 4) x_min, y_min, x_max, y_max in 0-1 (not clipped); `sigmas_01` (B, 4)
@@ -32,6 +34,7 @@ class ClassHead(nn.Module):
     def __init__(self, channels: tuple[int, ...], classes: int, *, peaks: bool, hidden: int = 256) -> None:
         super().__init__()
         self.peaks = peaks
+        self.classes = classes
         width = channels[-1] + (sum(channels) if peaks else 0)
         self.fc = nn.Sequential(nn.Linear(width, hidden), nn.Hardswish(), nn.Linear(hidden, classes))
 
@@ -164,6 +167,41 @@ def _profile(features: Tensor, look: Tensor, dim: int) -> Tensor:
     """(B, C, h, w) and where to look (B, 1, h, w) -> (B, 2C, n): mean and attended mean over `dim`."""
     attended = (features * look.softmax(dim=dim)).sum(dim=dim)
     return torch.cat([features.mean(dim=dim), attended], dim=1)
+
+
+class Probe(nn.Module):
+    """What the pretrained trunk, as it was before it learnt anything here, says of the class: a linear map on the means
+    of its coarsest map, fitted by `onebox.training.transfer` after the loop. Added to the class head's logits it is
+    wrong about other pictures than that (docs/log.md, 2026-11-28). Never learns; always in evaluation mode."""
+
+    def __init__(self, trunk: Trunk, classes: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.linear = nn.Linear(trunk.channels[-1], classes)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Probe:
+        """Stays in evaluation mode."""
+        del mode
+        super().train(False)
+        return self
+
+    def share(self, trunk: nn.Module) -> None:
+        """Uses the layers of `trunk` wherever they are still the same, the held ones: they are computed once then."""
+        theirs = dict(trunk.named_modules())
+        for name, layer in list(self.trunk.named_modules()):
+            other = theirs.get(name)
+            if other is None or other is layer or list(layer.children()) or not layer.state_dict():
+                continue
+            pairs = zip(layer.state_dict().values(), other.state_dict().values(), strict=True)
+            if all(torch.equal(a, b) for a, b in pairs):
+                parent, _, last = name.rpartition(".")
+                setattr(self.trunk.get_submodule(parent), last, other)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised -> (B, C), to be added to logits."""
+        return self.linear(self.trunk(x)[-1].mean(dim=(2, 3)))
 
 
 class PresenceHead(nn.Module):

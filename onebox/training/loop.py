@@ -24,6 +24,7 @@ from onebox.training.config import TrainConfig
 from onebox.training.losses import criterion
 from onebox.training.model import Network
 from onebox.training.schedule import batch_indices, lr_factor, steps_per_epoch
+from onebox.training.trunk import Trunk
 
 VALIDATION_BATCH = 64
 #: Among which validation looks for the one that fits the class probabilities, a twentieth of an octave apart.
@@ -94,7 +95,8 @@ class Progress:
 @dataclass(slots=True)
 class Session:
     """The moving parts of one run: `network` trains, `average` is its exponential moving average (the same network
-    where averaging is off) and is what is validated and kept."""
+    where averaging is off) and is what is validated and kept; `untouched` is a pretrained trunk as it was at step 0,
+    where it is wanted for a probe."""
 
     network: nn.Module
     average: Network
@@ -106,6 +108,7 @@ class Session:
     deadline_seconds: float | None = None
     started: float = field(default_factory=time.perf_counter)
     total_steps: int = 1
+    untouched: Trunk | None = None
 
     def elapsed(self) -> float:
         """Seconds of this run so far, earlier sessions of a resumed run included; the main process's clock for all."""

@@ -5,6 +5,7 @@ losses and no files.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from onebox.training.config import PLAIN_TRUNK, TrainConfig
-from onebox.training.heads import BoxOutput, ClassHead, EdgeBoxHead, FcBoxHead, PresenceHead
+from onebox.training.heads import BoxOutput, ClassHead, EdgeBoxHead, FcBoxHead, PresenceHead, Probe
 from onebox.training.trunk import Trunk, build_trunk
 
 
@@ -29,10 +30,11 @@ class NetworkOutput(NamedTuple):
 
 
 class Network(nn.Module):
-    """Trunk -> class head, box head and presence head.
+    """Trunk -> class head, box head and presence head; and, beside the class head, a probe of the untouched trunk.
 
-    `presence_head` is None until the loop is over: it is fitted to the finished trunk (`onebox.training.presence`), so
-    that nothing of class and box can depend on it.
+    `presence_head` and `probe` are None until the loop is over. The first is fitted to the finished trunk
+    (`onebox.training.presence`), so that nothing of class and box can depend on it; the second to the trunk that the
+    loop began with (`onebox.training.transfer`).
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class Network(nn.Module):
             self.box_head = EdgeBoxHead(trunk.channels, (int(h), int(w)), bins)
         self.presence_head: PresenceHead | None
         self.register_module("presence_head", None)
+        self.probe: Probe | None
+        self.register_module("probe", None)
         self.register_buffer("mean", 255 * torch.tensor(trunk.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(trunk.std).view(1, 3, 1, 1), persistent=False)
         self.mean: Tensor
@@ -60,20 +64,30 @@ class Network(nn.Module):
 
     def forward(self, pictures: Tensor) -> NetworkOutput:
         """(B, 3, H, W) float in 0-255 -> NetworkOutput."""
-        maps = self.trunk((pictures - self.mean) / self.std)
+        x = (pictures - self.mean) / self.std
+        maps = self.trunk(x)
         class_taps = [self._tap(m) for m in maps]
         box_taps = [self._tap(m) for m in maps]
         logits, presence = self.class_head(class_taps), None
         if self.presence_head is not None:
             presence = self.presence_head([m.detach() for m in maps], logits.detach())
+        if self.probe is not None:
+            logits = logits + self.probe(x)
         return NetworkOutput(logits, self.box_head(box_taps), class_taps, box_taps, presence)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As every module's; the weights of a finished run bring their presence head with them, those of an unfinished
-        one have none."""
-        fitted = any(name.startswith("presence_head.") for name in state_dict)
-        self.presence_head = PresenceHead(self.trunk.channels).to(self.mean.device) if fitted else None
-        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        """As every module's; the weights of a finished run bring their presence head and probe with them, those of an
+        unfinished one have none."""
+        fitted = {part: any(name.startswith(f"{part}.") for name in state_dict) for part in ("presence_head", "probe")}
+        self.presence_head = PresenceHead(self.trunk.channels).to(self.mean.device) if fitted["presence_head"] else None
+        self.probe = None
+        if fitted["probe"]:
+            classes = len(state_dict["probe.linear.bias"])
+            self.probe = Probe(copy.deepcopy(self.trunk), classes).to(self.mean.device)
+        loaded = super().load_state_dict(state_dict, strict=strict, assign=assign)
+        if self.probe is not None:
+            self.probe.share(self.trunk)
+        return loaded
 
     def _tap(self, m: Tensor) -> Tensor:
         """A node of its own for one branch; one that asks for a gradient even where the trunk below is held."""

@@ -26,6 +26,7 @@ from onebox.training.heads import PresenceHead
 from onebox.training.model import Network
 from onebox.training.negatives import make_negatives
 from onebox.training.schedule import batch_indices
+from onebox.training.transfer import MOST_PROBED
 
 #: Pictures with an object, and as many without, that the head is fitted to: this many for each training picture, but no
 #: more than these in all.
@@ -39,6 +40,8 @@ STEPS, LR, DECAY, SMOOTHING = 150, 3e-3, 1e-2, 0.05
 #: Of the variances that the distance goes by, the share that is taken to be the same in all directions.
 SHRINK = 0.1
 BATCH = 32
+#: What a probe costs the export, in batches of the network.
+EXPORTING = 60
 #: Share of the pictures with an object that are softened.
 SOFTENED = 0.25
 # the presence head's own random numbers: no other choice of the run is moved by them
@@ -85,8 +88,9 @@ def add_presence(
     return _calibrate(network, val, empty, config)
 
 
-def seconds_needed(network: Network, pictures: int, imgsz: int) -> float:
-    """About how long `add_presence` takes for so many training pictures, by the time that one batch takes."""
+def seconds_needed(network: Network, pictures: int, imgsz: int, *, probed: bool) -> float:
+    """About how long `add_presence` takes for so many training pictures, and a probe of an untouched trunk where one is
+    to be fitted, by the time that one batch takes; and what the probe costs the export."""
     x = torch.zeros(BATCH, 3, imgsz, imgsz)
     was_training = network.training
     network.eval()
@@ -96,7 +100,8 @@ def seconds_needed(network: Network, pictures: int, imgsz: int) -> float:
         _pooled(network, x)
         taken.append(time.perf_counter() - started)
     network.train(was_training)
-    return 3 * _steps(pictures) * min(taken)
+    batches = 3 * _steps(pictures) + (min(pictures, MOST_PROBED) / BATCH + EXPORTING if probed else 0)
+    return batches * min(taken)
 
 
 def _steps(pictures: int) -> int:
