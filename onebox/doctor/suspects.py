@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +47,10 @@ _LEAST_SPREAD = math.pi / (2 * math.sqrt(6))
 @dataclass(frozen=True, slots=True)
 class Suspect:
     """One labelled picture beside what a model says that never saw it. `label_doubt` and `box_doubt`, 0 to 1: how
-    surely the label, the box is wrong; `label_rank` and `box_rank`: 1 is the most doubtful of the set, none shared;
-    `overlap`: IoU of the box and the model's; `contradicted_by`: copies of the picture whose box or class differs."""
+    surely the label, the box is wrong; `label_rank` and `box_rank`: 1 is the first to look at, none shared. That is by
+    doubt, but of two copies that contradict each other the worse one comes as early as that is sure, however little
+    they differ, and the other by the model's doubt alone: who looks at the one has seen both. `overlap`: IoU of the box
+    and the model's; `contradicted_by`: copies of the picture whose box or class differs."""
 
     sample: Sample
     prediction: Prediction
@@ -84,14 +86,18 @@ def find_suspects(
     row_of = {sample.path: row for row, sample in enumerate(samples)}
     against: dict[int, list[str]] = {}
     box_odds, label_odds = 1 + score**2, label_doubt / np.clip(1 - label_doubt, 1e-9, None)
-    for row, doubt, other in _contradictions(findings, row_of, samples, box_odds, "duplicate-boxes"):
-        box_doubt[row] = 1 - (1 - box_doubt[row]) * (1 - doubt)
-        against.setdefault(row, []).append(other)
-    for row, doubt, other in _contradictions(findings, row_of, samples, label_odds, "duplicate-classes"):
-        label_doubt[row] = 1 - (1 - label_doubt[row]) * (1 - doubt)
-        against.setdefault(row, []).append(other)
+    keys: list[Floats] = []
+    for code, doubt, odds in (("duplicate-classes", label_doubt, label_odds), ("duplicate-boxes", box_doubt, box_odds)):
+        key = doubt.copy()
+        for pair in _contradictions(findings, row_of, samples, odds, code):
+            for row, other, share in ((pair.first, pair.second, pair.share), (pair.second, pair.first, 1 - pair.share)):
+                doubt[row] = 1 - (1 - doubt[row]) * (1 - pair.serious * share)
+                against.setdefault(row, []).append(samples[other].path)
+            worse = pair.first if pair.share >= 0.5 else pair.second
+            key[worse] = 1 - (1 - key[worse]) * (1 - pair.sure)
+        keys.append(key)
     own = np.array([p.probabilities[label] for p, label in zip(answers, labels, strict=True)])
-    label_rank, box_rank = _ranks(label_doubt, -own), _ranks(box_doubt, score)
+    label_rank, box_rank = _ranks(keys[0], -own), _ranks(keys[1], score)
     return [
         Suspect(
             sample=sample,
@@ -238,11 +244,21 @@ def _boxes_of(samples: Sequence[Sample], answers: Sequence[Prediction]) -> tuple
     return given, said, to_01([p.edge_sigmas for p in answers], sizes)
 
 
+class _Contradiction(NamedTuple):
+    """Two rows that show the same picture and differ: `sure` that they do, 0 to 1; `serious`, the same less what boxes
+    that nearly agree take from it; `share`, 0 to 1, how likely `first` is the wrong one of the two."""
+
+    first: int
+    second: int
+    sure: float
+    serious: float
+    share: float
+
+
 def _contradictions(
     findings: Sequence[Finding], row_of: Mapping[str, int], samples: Sequence[Sample], odds: Floats, code: str
-) -> Iterator[tuple[int, float, str]]:
-    """(row, how surely it is the wrong one of two copies, the other's path) for both of every pair found. Exactly one
-    of the two is taken to be wrong; `odds` (N,) say how likely each is to be."""
+) -> Iterator[_Contradiction]:
+    """Every pair found. Exactly one of the two is taken to be wrong; `odds` (N,) say how likely each is to be."""
     for finding in findings:
         if finding.code != code or not finding.others or finding.other_box is None:
             continue
@@ -250,14 +266,13 @@ def _contradictions(
         if rows[0] is None or rows[1] is None:
             continue
         box = samples[rows[0]].box
-        sure = finding.confidence
+        serious = finding.confidence
         if code == "duplicate-boxes" and box is not None:
             overlap = float(iou([box.xyxy], [finding.other_box])[0])
-            sure *= min(1.0, (1 - overlap) / (1 - _CONTRADICTION))
+            serious *= min(1.0, (1 - overlap) / (1 - _CONTRADICTION))
         first, second = float(odds[rows[0]]), float(odds[rows[1]])
         share = first / (first + second) if first + second > 0 else 0.5
-        yield rows[0], sure * share, finding.others[0]
-        yield rows[1], sure * (1 - share), finding.picture or ""
+        yield _Contradiction(rows[0], rows[1], finding.confidence, serious, share)
 
 
 def _ranks(doubts: Floats, scores: Floats) -> npt.NDArray[np.int64]:
