@@ -40,8 +40,6 @@ STEPS, LR, DECAY, SMOOTHING = 150, 3e-3, 1e-2, 0.05
 #: Of the variances that the distance goes by, the share that is taken to be the same in all directions.
 SHRINK = 0.1
 BATCH = 32
-#: What a probe costs the export, in batches of the network.
-EXPORTING = 60
 #: Share of the pictures with an object that are softened.
 SOFTENED = 0.25
 # the presence head's own random numbers: no other choice of the run is moved by them
@@ -90,7 +88,7 @@ def add_presence(
 
 def seconds_needed(network: Network, pictures: int, imgsz: int, *, probed: bool) -> float:
     """About how long `add_presence` takes for so many training pictures, and a probe of an untouched trunk where one is
-    to be fitted, by the time that one batch takes; and what the probe costs the export."""
+    to be fitted, by the time that one batch takes."""
     x = torch.zeros(BATCH, 3, imgsz, imgsz)
     was_training = network.training
     network.eval()
@@ -100,7 +98,7 @@ def seconds_needed(network: Network, pictures: int, imgsz: int, *, probed: bool)
         _pooled(network, x)
         taken.append(time.perf_counter() - started)
     network.train(was_training)
-    batches = 3 * _steps(pictures) + (min(pictures, MOST_PROBED) / BATCH + EXPORTING if probed else 0)
+    batches = 3 * _steps(pictures) + (min(pictures, MOST_PROBED) / BATCH if probed else 0)
     return batches * min(taken)
 
 
