@@ -1,12 +1,14 @@
 """How many labels it takes, if the model chooses which pictures to label, against a random order.
 
-    python -m benchmarks.labelling [--only tiny_vid] [--way useful] [--seeds 2] [--out runs/labelling] [--table]
+    python -m benchmarks.labelling [--only tiny_vid] [--way useful] [--seeds 2] [--threads 1] [--out runs/labelling]
+        [--table]
 
 The training part of a set plays the unlabelled folder and its true labels the person. Both ways begin with the same
-random pictures; after each training the next ones are labelled, chosen by `onebox.labelling` from the model's own
-answers, or by the dice. Rows (set, way, seed, labels -> scores on the test part) go to OUT/rows.jsonl as they finish; a
-row that is there is not run again. The table says how many labels reach 90 % of the score that all labels give, by
-straight lines between the rows. Trainings are the default recipe, shortened: 96 px, about 4,000 pictures seen.
+random pictures, and are the same until a model has a say in the order (`onebox.labelling.queue.ASK_FROM` labels); then
+the next ones are chosen by `onebox.labelling` from the model's own answers, or by the dice. Rows (set, way, seed,
+labels -> scores on the test part) go to OUT/rows.jsonl as they finish; a row that is there is not run again. The table
+says how many labels reach 90 % of the score that all labels give, by straight lines between the rows. Trainings are the
+default recipe, shortened: 96 px, about 4,000 pictures seen.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import onebox
 from benchmarks.accuracy import SHARED, TRUNK
 from onebox.dataset import Dataset, load_dataset
 from onebox.labelling.proposals import survey
+from onebox.labelling.queue import ASK_FROM
 from onebox.labelling.training import HELD_OUT_FROM
 
 #: Labels after each round; the last rounds are left out once the goal is passed.
@@ -35,7 +38,9 @@ FIGURES = ("joint_50", "mean_iou", "top1", "box_acc_75")
 GOAL, GOAL_FIGURE = 0.9, "joint_50"
 
 
-def train_on(chosen: Dataset, test: Dataset, seed: int, folder: Path) -> tuple[onebox.OnnxLocalizer, dict[str, Any]]:
+def train_on(
+    chosen: Dataset, test: Dataset, seed: int, folder: Path, threads: int | None
+) -> tuple[onebox.OnnxLocalizer, dict[str, Any]]:
     """The model, and its figures on the test part."""
     started = time.perf_counter()
     run = onebox.train(
@@ -48,6 +53,7 @@ def train_on(chosen: Dataset, test: Dataset, seed: int, folder: Path) -> tuple[o
         imgsz=96,
         epochs=max(8, min(40, round(4000 / len(chosen)))),
         seed=seed,
+        threads=threads,
     )
     model = onebox.load(run.model)
     known = test.subset([i for i, sample in enumerate(test) if sample.label in model.class_names])
@@ -58,48 +64,46 @@ def train_on(chosen: Dataset, test: Dataset, seed: int, folder: Path) -> tuple[o
     return model, figures | {"seconds": round(time.perf_counter() - started, 1)}
 
 
-def choose(way: str, model: onebox.OnnxLocalizer, whole: Dataset, known: list[int], dice: list[int]) -> list[int]:
-    """Every picture not labelled yet, in the order in which this way would have it labelled."""
-    if way == "random":
+def choose(model: onebox.OnnxLocalizer | None, whole: Dataset, known: list[int], dice: list[int]) -> list[int]:
+    """Every picture not labelled yet, in the order in which the page has it labelled: that of the dice, until there are
+    labels enough to ask a model."""
+    if model is None:
         return [i for i in dice if i not in set(known)]
-    at = {sample.path: i for i, sample in enumerate(whole)}
+    at = {whole[i].path: i for i in dice}
     found = survey(model, list(at))
     return [at[path] for path in found.order([at[path] in set(known) for path in found.paths])]
 
 
-def run_way(name: str, way: str, seed: int, rows: list[dict[str, Any]], path: Path) -> None:
+def run_way(name: str, way: str, seed: int, rows: list[dict[str, Any]], path: Path, threads: int | None) -> None:
     """The rounds of one way and seed, as far as they are not in `rows`, until the goal is passed."""
     data = SHARED / "data" / name
     whole, test = load_dataset(data / "train.csv"), load_dataset(data / "test.csv")
     folder = path.parent / f"{name}-{way}-{seed}"
     full = _row(rows, name, "all", seed)
     if full is None:
-        _, figures = train_on(whole, test, seed, folder)
+        _, figures = train_on(whole, test, seed, folder, threads)
         full = _keep({"set": name, "way": "all", "seed": seed, "labels": len(whole), **figures}, rows, path)
     dice = [int(i) for i in np.random.default_rng(seed).permutation(len(whole))]
     known = dice[: ROUNDS[name][0]]
     for done, count in enumerate(ROUNDS[name]):
+        asks, model = way == "useful" and count >= ASK_FROM, None
         row = _row(rows, name, way, seed, count)
-        chosen = row["chosen"] if row else known
-        model = None
         if row is None:
-            # the first round is the same for both ways, and trained once
-            twin = _row(rows, name, WAYS[1 - WAYS.index(way)], seed, count) if done == 0 else None
-            start = path.parent / f"{name}-start-{seed}"
-            if twin is not None and (start / "model.onnx").is_file():
-                model, figures = onebox.load(start), {f: twin[f] for f in (*FIGURES, "seconds")}
+            # the same pictures and the same seed are the same training: it is not run again for its figures alone
+            twin = _row(rows, name, WAYS[1 - WAYS.index(way)], seed, count)
+            if twin is not None and twin["chosen"] == known and not asks:
+                figures = {f: twin[f] for f in (*FIGURES, "seconds")}
             else:
-                model, figures = train_on(whole.subset(known), test, seed, start if done == 0 else folder)
+                model, figures = train_on(whole.subset(known), test, seed, folder, threads)
             row = _keep(
                 {"set": name, "way": way, "seed": seed, "labels": len(known), **figures, "chosen": known}, rows, path
             )
-        if row[GOAL_FIGURE] >= GOAL * full[GOAL_FIGURE] and done + 1 < len(ROUNDS[name]) and _passed(rows, row, full):
+        if done + 1 == len(ROUNDS[name]) or (row[GOAL_FIGURE] >= GOAL * full[GOAL_FIGURE] and _passed(rows, row, full)):
             break
-        if done + 1 < len(ROUNDS[name]) and _row(rows, name, way, seed, ROUNDS[name][done + 1]) is None:
-            if model is None:
-                start = path.parent / f"{name}-start-{seed}"
-                model = onebox.load(start if done == 0 else folder)
-            known = [*chosen, *choose(way, model, whole, chosen, dice)[: ROUNDS[name][done + 1] - count]]
+        if _row(rows, name, way, seed, ROUNDS[name][done + 1]) is None:
+            model = (model or onebox.load(folder)) if asks else None
+            more = choose(model, whole, row["chosen"], dice)[: ROUNDS[name][done + 1] - count]
+            known = [*row["chosen"], *more]
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -169,6 +173,7 @@ def main() -> None:
     parser.add_argument("--only", choices=ROUNDS, action="append")
     parser.add_argument("--way", choices=WAYS, action="append")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--threads", type=int, help="for a second set in another process beside it: 1")
     parser.add_argument("--out", type=Path, default=Path("runs/labelling"))
     parser.add_argument("--table", action="store_true", help="print the table of what is there and run nothing")
     args = parser.parse_args()
@@ -178,7 +183,7 @@ def main() -> None:
     for seed in range(0 if args.table else args.seeds):
         for name in args.only or ROUNDS:
             for way in args.way or WAYS:
-                run_way(name, way, seed, rows, path)
+                run_way(name, way, seed, rows, path, args.threads)
     print(
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} CPU cores, onebox {onebox.__version__}\n"
     )

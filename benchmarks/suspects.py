@@ -21,8 +21,8 @@ from sklearn.metrics import average_precision_score
 from onebox.dataset import Dataset, load_dataset
 from onebox.doctor import check
 from onebox.doctor.suspects import LISTED, find_suspects
-from onebox.predictions import Prediction
 from onebox.training.config import PROBE_WEIGHT, make_config
+from onebox.training.fold_store import OutOfFold
 from onebox.training.folds import out_of_fold
 from onebox.types import Box, Sample
 
@@ -71,7 +71,7 @@ def load(name: str) -> Dataset:
     return load_dataset(folder / "train.csv") if name in SPOILT_SETS else load_dataset(folder, multiple="largest")
 
 
-def ask(name: str, data: Dataset, seed: int, args: argparse.Namespace) -> tuple[list[Prediction | None], float]:
+def ask(name: str, data: Dataset, seed: int, args: argparse.Namespace) -> tuple[OutOfFold, float]:
     """Out-of-fold predictions, from OUT where they are there already, and the seconds that it took."""
     weights = SHARED / "weights" / f"{TRUNK}.safetensors"
     minutes = args.minutes / args.folds if args.minutes else None
@@ -90,7 +90,7 @@ def judge_spoilt(name: str, seed: int, args: argparse.Namespace) -> str:
     suspect of how much of it is."""
     data, labels, boxes = spoil(load(name), seed, args.along)
     found, seconds = ask(name, data, seed, args)
-    suspects = find_suspects(data, found)
+    suspects = find_suspects(data, found.predictions, close_ups=found.close_ups if args.close_ups else ())
     truth = {sample.path: sample.label for sample in load(name).labelled}
     right = np.mean([s.prediction.label == truth[s.sample.path] for s in suspects])
     row_of = {sample.path: i for i, sample in enumerate(data)}
@@ -117,7 +117,7 @@ def judge_real(name: str, seed: int, args: argparse.Namespace) -> str:
     pairs = [(str(f.picture), f.others[0]) for f in findings if f.code == "duplicate-boxes"]
     shares = []
     for known in (findings, ()):
-        suspects = find_suspects(data, found, known)
+        suspects = find_suspects(data, found.predictions, known, found.close_ups if args.close_ups else ())
         rank = {s.sample.path: s.box_rank for s in suspects}
         first = [min(rank[a], rank[b]) <= 0.2 * len(suspects) for a, b in pairs if a in rank and b in rank]
         shares.append(f"{sum(first)} of {len(first)}")
@@ -139,6 +139,10 @@ def main() -> None:
     parser.add_argument(
         "--probed", action=argparse.BooleanOptionalAction, default=True,
         help="with what the untouched trunk says, as `onebox check` asks",
+    )  # fmt: skip
+    parser.add_argument(
+        "--close-ups", action=argparse.BooleanOptionalAction, default=True,
+        help="with what is said of the given boxes' surroundings, as `onebox check` asks",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs/suspects"))
     args = parser.parse_args()

@@ -32,23 +32,35 @@ def second_look(run: Callable[[Pixels], Outputs], first: Outputs, pictures: Sequ
     Box and sigmas are the second look's, in 0-1 of the whole picture; the logits are the mean of both looks'; whatever
     else the network says stays the first's, which saw all of the picture.
     """
-    around = windows(first["boxes_01"])
-    second = run(np.stack([_cut(picture, window, imgsz) for picture, window in zip(pictures, around, strict=True)]))
+    second = look_into(run, windows(first["boxes_01"]), pictures, imgsz)
+    logits = ((first["logits"] + second["logits"]) / 2).astype(np.float32)
+    return {**first, "logits": logits, "boxes_01": second["boxes_01"], "sigmas_01": second["sigmas_01"]}
+
+
+def look_into(run: Callable[[Pixels], Outputs], around: Floats, pictures: Sequence[Pixels], imgsz: int) -> Outputs:
+    """What `run` says of the windows `around` (B, 4) alone, in 0-1 of `pictures`, B of (DETAIL imgsz, DETAIL imgsz, 3)
+    uint8; box and sigmas are in 0-1 of the whole picture."""
+    said = run(cut_out(pictures, around, imgsz))
     origin, size = np.tile(around[:, :2], 2), np.tile(around[:, 2:] - around[:, :2], 2)
     return {
-        **first,
-        "logits": ((first["logits"] + second["logits"]) / 2).astype(np.float32),
-        "boxes_01": (origin + second["boxes_01"] * size).astype(np.float32),
-        "sigmas_01": (second["sigmas_01"] * size).astype(np.float32),
+        **said,
+        "boxes_01": (origin + said["boxes_01"] * size).astype(np.float32),
+        "sigmas_01": (said["sigmas_01"] * size).astype(np.float32),
     }
 
 
-def windows(boxes_01: npt.ArrayLike) -> Floats:
-    """(B, 4) boxes in 0-1, clipped or not, crossed or not -> (B, 4) windows around them, inside the picture."""
+def windows(boxes_01: npt.ArrayLike, room: float = ROOM) -> Floats:
+    """(B, 4) boxes in 0-1, clipped or not, crossed or not -> (B, 4) windows around them, `room` times as wide and as
+    high, inside the picture."""
     b = np.clip(np.nan_to_num(np.asarray(boxes_01, dtype=np.float64), nan=0.5), 0.0, 1.0)
     centre, side = (b[:, :2] + b[:, 2:]) / 2, np.abs(b[:, 2:] - b[:, :2])
-    half = np.maximum(ROOM * side, LEAST) / 2
+    half = np.maximum(room * side, LEAST) / 2
     return np.clip(np.concatenate([centre - half, centre + half], axis=1), 0.0, 1.0)
+
+
+def cut_out(pictures: Sequence[Pixels], around: Floats, imgsz: int) -> Pixels:
+    """The windows `around` (B, 4) of B pictures, stretched to (B, imgsz, imgsz, 3)."""
+    return np.stack([_cut(picture, window, imgsz) for picture, window in zip(pictures, around, strict=True)])
 
 
 def _cut(picture: Pixels, window: Floats, imgsz: int) -> Pixels:

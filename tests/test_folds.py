@@ -15,9 +15,11 @@ from onebox.dataset import Dataset, load_dataset
 from onebox.errors import ConfigError, ModelError, RunFolderError, TrainingError
 from onebox.training.cache import build_cache
 from onebox.training.config import make_config
-from onebox.training.folds import FILE, _assign, out_of_fold, out_of_fold_of_run, read_config
+from onebox.training.fold_store import FILE
+from onebox.training.folds import _assign, out_of_fold, out_of_fold_of_run, read_config
 from onebox.training.leaks import who_belongs_together
 from onebox.training.reporter import Silent
+from onebox.types import Box, ImageSize
 from tests.small_runs import BLOCKED, TINY, coloured_set, python
 
 CONFIG = make_config(**{**TINY, "epochs": 1})
@@ -53,13 +55,15 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Path]:
     whole = (folder / "set/broken.png").read_bytes()
     (folder / "set/broken.png").write_bytes(whole[: len(whole) // 2])
     store = folder / FILE
-    assert out_of_fold(data, config=CONFIG, folds=3, store=store, reporter=Silent()).count(None) == 1
+    assert out_of_fold(data, config=CONFIG, folds=3, store=store, reporter=Silent()).predictions.count(None) == 1
     return data, store
 
 
 def test_every_labelled_picture_is_answered_in_order_and_none_means_unreadable(judged: tuple[Dataset, Path]) -> None:
     data, store = judged
-    found = out_of_fold(data, config=CONFIG, folds=3, store=store, reporter=Silent())
+    both = out_of_fold(data, config=CONFIG, folds=3, store=store, reporter=Silent())
+    found = both.predictions
+    assert [one is None for one in both.close_ups] == [one is None for one in found]
     names = [Path(sample.path).name for sample in data.labelled]
     assert len(found) == len(names) == 14
     assert [name for name, answer in zip(names, found, strict=True) if answer is None] == ["broken.png"]
@@ -72,14 +76,13 @@ def test_every_labelled_picture_is_answered_in_order_and_none_means_unreadable(j
 
 def test_a_copy_is_judged_by_the_same_network_whatever_its_label(judged: tuple[Dataset, Path]) -> None:
     data, store = judged
-    answers = dict(zip([Path(s.path).name for s in data.labelled], out_of_fold(
-        data, config=CONFIG, folds=3, store=store, reporter=Silent()
-    ), strict=True))  # fmt: skip
-    one, other = answers["000.png"], answers["copy.png"]
-    assert one is not None
-    assert other is not None
-    assert one.probabilities.tolist() == other.probabilities.tolist()
-    assert one.box == other.box
+    for found in out_of_fold(data, config=CONFIG, folds=3, store=store, reporter=Silent()):
+        answers = dict(zip([Path(s.path).name for s in data.labelled], found, strict=True))
+        one, other = answers["000.png"], answers["copy.png"]
+        assert one is not None
+        assert other is not None
+        assert one.probabilities.tolist() == other.probabilities.tolist()
+        assert one.box == other.box
 
 
 def test_groups_stay_whole_and_every_fold_has_every_class(judged: tuple[Dataset, Path]) -> None:
@@ -106,13 +109,13 @@ def test_the_second_time_nothing_is_trained(judged: tuple[Dataset, Path], tmp_pa
         f"config = make_config(**{ {**TINY, 'epochs': 1}!r})\n"
         f"found = out_of_fold(load_dataset({str(Path(data.root) / 'labels.csv')!r}), config=config, folds=3,"
         f" store=Path({str(store)!r}))\n"
-        "assert 'torch' not in sys.modules\nprint([p and p.probabilities.tolist() for p in found])\n",
+        "assert 'torch' not in sys.modules\nprint([p and p.probabilities.tolist() for p in found.predictions])\n",
         "utf-8",
     )
     done = python("-c", BLOCKED, str(program))  # no torch here at all
     assert done.code == 0, done.err
     again = out_of_fold(data, config=CONFIG, folds=3, store=store, reporter=Silent())
-    assert json.loads(done.out.replace("None", "null")) == [p and p.probabilities.tolist() for p in again]
+    assert json.loads(done.out.replace("None", "null")) == [p and p.probabilities.tolist() for p in again.predictions]
     assert store.read_bytes() == before
 
 
@@ -142,8 +145,42 @@ def test_a_damaged_store_is_computed_again(small: Path, tmp_path: Path, content:
     store = tmp_path / FILE
     store.write_text(content, "utf-8")
     found = out_of_fold(load_dataset(small), config=CONFIG, folds=2, store=store, reporter=Silent())
-    assert None not in found
+    assert None not in found.predictions
     assert len(store.read_text("utf-8").splitlines()) == 13
+
+
+def test_folds_of_before_the_close_ups_are_asked_again(judged: tuple[Dataset, Path], tmp_path: Path) -> None:
+    data, store = judged
+    head, *rows = store.read_text("utf-8").splitlines()
+    older = tmp_path / FILE
+    lines = [head]
+    for row in map(json.loads, rows):
+        outputs = row["outputs"]
+        if outputs is not None:
+            assert {"logits", "close_logits", "boxes_01", "close_boxes_01"} <= set(outputs)
+            outputs = {name: values for name, values in outputs.items() if not name.startswith("close_")}
+        lines.append(json.dumps({"path": row["path"], "outputs": outputs}))
+    older.write_text("\n".join([*lines, ""]), "utf-8")
+    found = out_of_fold(data, config=CONFIG, folds=3, store=older, reporter=Silent())
+    assert found.close_ups.count(None) == 1
+    assert older.read_text("utf-8").count("close_logits") == 13
+
+
+def test_the_close_up_is_of_the_given_box(small: Path, tmp_path: Path) -> None:
+    data = load_dataset(small)
+    first = data[0]
+    assert first.box is not None
+    elsewhere = Box(0, 0, 8, 8, image_size=ImageSize(*first.image_size))
+    moved = replace(data, samples=(replace(first, box=elsewhere), *data.samples[1:]))
+    found = [
+        out_of_fold(these, config=replace(CONFIG, lr=1e-8), folds=2, store=tmp_path / name, reporter=Silent())
+        for these, name in ((data, "a.jsonl"), (moved, "b.jsonl"))
+    ]
+    boxes = [one.close_ups[0].box for one in found if one.close_ups[0] is not None]
+    # of a window of 1.9 times the box's side, whatever the network says in it
+    assert boxes[1].x_max <= 0.5 * 8 + 1.9 * 8 / 2 + 1e-3
+    assert boxes[1].y_max <= 0.5 * 8 + 1.9 * 8 / 2 + 1e-3
+    assert boxes[0] != boxes[1]
 
 
 def test_other_data_are_another_question(small: Path, tmp_path: Path) -> None:
@@ -159,7 +196,7 @@ def test_other_data_are_another_question(small: Path, tmp_path: Path) -> None:
 def test_fewer_pictures_than_folds_make_fewer_folds(tmp_path: Path) -> None:
     data = load_dataset(coloured_set(tmp_path / "set", count=3))
     listening = Listening()
-    found = out_of_fold(data, config=CONFIG, folds=5, reporter=listening)
+    found = out_of_fold(data, config=CONFIG, folds=5, reporter=listening).predictions
     assert len(found) == 3
     assert None not in found
     assert any(line.startswith("Only 2 folds") for line in listening.said)  # two red pictures, one green

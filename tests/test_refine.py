@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,23 @@ from typer.testing import CliRunner
 
 import onebox
 from onebox.cli.app import app
+from onebox.evaluation import judge
 from onebox.images import Pixels
 from onebox.refine import DETAIL, LEAST, ROOM, Outputs, second_look, windows
-from tests.small_runs import TINY
+from onebox.training import looks
+from onebox.training.reporter import Silent
+from tests.small_runs import TINY, coloured_set
+
+
+class Listening(Silent):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
 
 numbers = st.floats(-2, 3) | st.just(float("nan"))
 
@@ -112,6 +127,47 @@ def test_the_command_line(tiny_run: Path, tiny_set: Path) -> None:
 
     assert boxes() == boxes("--no-refine")
     assert boxes() != boxes("--refine")
+
+
+@pytest.mark.parametrize(("least", "twice"), [(-1.0, True), (1.0, False)])
+def test_a_training_looks_twice_where_held_out_boxes_gain(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: float, twice: bool
+) -> None:
+    val = onebox.load_dataset(coloured_set(tmp_path / "val", count=looks.FEWEST))
+    shutil.copytree(tiny_run, tmp_path / "run")
+    model, best = tmp_path / "run/model.onnx", tmp_path / "run/best.safetensors"
+    before = model.read_bytes(), best.read_bytes()
+    loaded = onebox.load(model)
+    once = judge(loaded, val)
+    monkeypatch.setattr(looks, "LEAST_GAIN", least)
+    manifest, kept, told = looks.look_twice_if_it_pays(loaded.manifest, once, val, model=model, best=best)
+    assert manifest.refine is twice
+    assert onebox.load(model).looks_twice is twice
+    assert ((model.read_bytes(), best.read_bytes()) == before) is not twice
+    assert kept.metrics == judge(onebox.load(model), val).metrics
+    ious = [np.mean([r.iou for r in judge(onebox.load(model, refine=asked), val).records]) for asked in (False, True)]
+    assert told.startswith(f"A second look takes the held-out boxes from a mean IoU of {ious[0]:.3f} to {ious[1]:.3f}")
+    few = val.subset(range(looks.FEWEST - 1))
+    assert looks.look_twice_if_it_pays(loaded.manifest, judge(loaded, few), few, model=model, best=best)[2] == ""
+
+
+def test_where_nobody_says_the_training_asks_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = onebox.load_dataset(coloured_set(tmp_path / "data", count=12))
+    val = onebox.load_dataset(coloured_set(tmp_path / "val", count=looks.FEWEST, seed=1))
+    monkeypatch.setattr(looks, "LEAST_GAIN", -1.0)
+    listening = Listening()
+    settings = {**TINY, "epochs": 1}
+    settings.pop("refine", None)
+    run = onebox.train(data, val, out=tmp_path / "run", reporter=listening, **settings)
+    assert [line for line in listening.said if "the model looks twice" in line]
+    model = onebox.load(run.model)
+    assert model.looks_twice
+    assert run.metrics is not None
+    assert run.metrics.mean_iou == pytest.approx(onebox.evaluate(model, val).mean_iou, abs=1e-6)
+    asked = Listening()
+    run = onebox.train(data, val, out=tmp_path / "one", reporter=asked, **{**settings, "refine": False})
+    assert not [line for line in asked.said if "second look" in line]
+    assert not onebox.load(run.model).looks_twice
 
 
 def test_a_run_for_two_looks_is_judged_by_two(tiny_set: Path, tmp_path: Path) -> None:

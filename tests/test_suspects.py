@@ -24,6 +24,7 @@ from onebox.doctor.suspects import (
     LABEL,
     LISTED,
     Suspect,
+    _boxes_of,
     box_scores,
     find_suspects,
     how_competent,
@@ -32,7 +33,8 @@ from onebox.doctor.suspects import (
     with_suspects,
 )
 from onebox.predictions import Prediction
-from onebox.training.folds import FILE, FOLDS, read_config
+from onebox.training.fold_store import FILE
+from onebox.training.folds import FOLDS, read_config
 from onebox.types import Box, ImageSize, Sample
 from tests.small_runs import here, untouched
 
@@ -248,6 +250,38 @@ def test_a_box_head_without_sigmas_is_judged_by_place_alone() -> None:
     assert find_suspects(dataset(samples), silent)[3].box_rank == 1
 
 
+def test_a_close_up_frees_a_right_box_and_not_a_wrong_one() -> None:
+    samples, answers = ordinary(60)
+    near = [replace(a) for a in answers]
+    lost = Box(55, 55, 95, 95, image_size=SIZE)
+    answers[5] = replace(answers[5], box=lost)  # another object, in the whole picture; near the given box, that one
+    box = samples[20].box
+    assert box is not None
+    samples[20] = sample(20, "cat", (box.x_min + 16, box.y_min + 16, box.x_max + 16, box.y_max + 16))
+    alone = find_suspects(dataset(samples), answers)
+    assert alone[5].box_rank < alone[20].box_rank
+    found = find_suspects(dataset(samples), answers, close_ups=near)
+    assert found[20].box_rank == 1
+    assert found[20].box_doubt > LISTED > found[5].box_doubt
+    scores = [box_scores(*_boxes_of(samples, these)) for these in (answers, near)]
+    order = np.argsort(-np.sqrt(scores[0] * scores[1]), kind="stable")
+    assert [found[i].box_rank for i in order] == list(range(1, 61))
+
+
+def test_the_class_is_that_of_both_looks() -> None:
+    samples, answers = ordinary(60)
+    unsure = [replace(a) for a in answers]
+    unsure[4] = answer("dog", 0.8, answers[4].box.xyxy)  # a cat, taken for a dog in the whole picture only
+    near = [replace(a) for a in answers]
+    found = find_suspects(dataset(samples), unsure, close_ups=near)
+    odds = np.sqrt((0.2 / 0.8) * (0.95 / 0.05))
+    assert found[4].prediction.probabilities == pytest.approx([odds / (1 + odds), 1 / (1 + odds)])
+    assert (found[4].prediction.label, found[4].prediction.score) == ("cat", pytest.approx(odds / (1 + odds)))
+    assert found[4].label_doubt < find_suspects(dataset(samples), unsure)[4].label_doubt
+    with pytest.raises(ValueError, match="shorter"):
+        find_suspects(dataset(samples), unsure, close_ups=near[1:])
+
+
 def test_suspicions_are_listed_surest_first() -> None:
     samples, answers = ordinary(3)
     doubts = [0.6, 0.97, 0.2]
@@ -298,6 +332,7 @@ def asked(tiny_run: Path, tiny_set: Path, tmp_path_factory: pytest.TempPathFacto
         box = (np.array(one.box.xyxyn) + rng.normal(0, 0.02, 4)).tolist()
         logits = [0.0, 4.0] if one.label == "red" else [4.0, 0.0]
         outputs = {"logits": logits, "boxes_01": box, "sigmas_01": [0.02] * 4}
+        outputs |= {f"close_{name}": values for name, values in outputs.items()}
         lines.append({"path": truth.relative_path(one), "outputs": outputs})
     text = "".join(json.dumps(line) + "\n" for line in (head, *lines))
     (folder / "run" / FILE).write_text(text, "utf-8")

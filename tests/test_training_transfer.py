@@ -134,7 +134,7 @@ def test_what_the_untouched_trunk_says_is_added_to_out_of_fold_answers(tmp_path:
     probed = out_of_fold(data, config=config, folds=2, store=store, reporter=Silent(), probe_weight=PROBE_WEIGHT)
     rows = {row["path"]: row["outputs"] for row in map(json.loads, store.read_text("utf-8").splitlines()[1:])}
     moved = 0.0
-    for sample, before, after in zip(data.labelled, plain, probed, strict=True):
+    for sample, before, after in zip(data.labelled, plain.predictions, probed.predictions, strict=True):
         assert before is not None
         assert after is not None
         assert before.box == after.box

@@ -125,8 +125,8 @@ def _fit_folds(model: OnnxLocalizer, run: Path, data: Dataset, folds: int) -> Fi
         ) from None
     labelled = data.labelled
     probe_weight = float(model.manifest.data.get("probe", 0.0))
-    answers = out_of_fold_of_run(run, labelled, folds=folds, reporter=reporter, probe_weight=probe_weight)
-    return from_folds(model.manifest, list(labelled), answers)
+    found = out_of_fold_of_run(run, labelled, folds=folds, reporter=reporter, probe_weight=probe_weight)
+    return from_folds(model.manifest, list(labelled), found.predictions)
 
 
 def _tell(fitted: Fitted, target: Path) -> None:

@@ -23,9 +23,9 @@ def add_suspects(diagnosis: Diagnosis, run: Path, *, folds: int | None, minutes:
     if not len(data.labelled):
         raise DataError("no picture has a label, so there is none to doubt", where=data.root)
     reporter = Terminal(Console(stderr=True, highlight=False, emoji=False))
-    predictions = out_of_fold_of_run(
+    found = out_of_fold_of_run(
         run, data, folds=folds, minutes=minutes, reporter=reporter, probe_weight=PROBE_WEIGHT
     )  # fmt: skip
-    suspects = find_suspects(data, predictions, diagnosis.checkup.findings)
+    suspects = find_suspects(data, found.predictions, diagnosis.checkup.findings, found.close_ups)
     reporter.say(how_competent(suspects))
     return dataclasses.replace(diagnosis, checkup=with_suspects(diagnosis.checkup, data, suspects))

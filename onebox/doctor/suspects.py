@@ -63,11 +63,18 @@ class Suspect:
 
 
 def find_suspects(
-    data: Dataset, predictions: Sequence[Prediction | None], findings: Sequence[Finding] = ()
+    data: Dataset,
+    predictions: Sequence[Prediction | None],
+    findings: Sequence[Finding] = (),
+    close_ups: Sequence[Prediction | None] = (),
 ) -> list[Suspect]:
     """One `Suspect` per labelled picture that has a prediction, in the order of `data.labelled`.
 
     `predictions`: one per labelled sample, each by a model that was trained without that sample and without its copies.
+    `close_ups`, one for each of them: what the same model says when shown the surroundings of the given box alone, a
+    second opinion that need not find the object first. The class is that of both, multiplied, and the score of a box
+    the geometric mean of both: a model that took another object in the whole picture is often right about a right box
+    once it is shown that, and still sees that a wrong one is wrong.
     `findings` of the doctor about copies with different boxes or classes raise the doubt about both: one of the two is
     wrong, and the model's own doubt says which. Where the model finds not even half of the boxes it doubts none of
     them. Raises ValueError for another number of predictions.
@@ -77,11 +84,15 @@ def find_suspects(
     if not known:
         return []
     samples, answers = [s for s, _ in known], [p for _, p in known]
+    closer = [p for p in close_ups if p is not None]
     given, said, sigmas = _boxes_of(samples, answers)
     class_names = answers[0].class_names
     labels = np.array([class_names.index(str(s.label)) for s in samples])
-    label_doubt = label_doubts(np.stack([p.probabilities for p in answers]), labels)
     score, overlaps = box_scores(given, said, sigmas), iou(given, said)
+    if closer:
+        answers = [_of_both(one, other) for one, other in zip(answers, closer, strict=True)]
+        score = np.sqrt(score * box_scores(*_boxes_of(samples, closer)))
+    label_doubt = label_doubts(np.stack([p.probabilities for p in answers]), labels)
     box_doubt = surprise(score) * (np.median(overlaps) >= _COMPETENT)
     row_of = {sample.path: row for row, sample in enumerate(samples)}
     against: dict[int, list[str]] = {}
@@ -109,7 +120,7 @@ def find_suspects(
             overlap=float(overlaps[i]),
             contradicted_by=tuple(dict.fromkeys(against.get(i, []))),
         )
-        for i, (sample, answer) in enumerate(known)
+        for i, (sample, answer) in enumerate(zip(samples, answers, strict=True))
     ]
 
 
@@ -234,6 +245,14 @@ def _finding(code: str, sample: Sample, message: str, doubt: float, answer: Pred
     file, line = split_place(sample.where)
     box: Corners = answer.box.xyxy
     return Finding(code, sample.path, file, line, message, round(min(doubt, 0.99), 2), other_box=box)
+
+
+def _of_both(whole: Prediction, close_up: Prediction) -> Prediction:
+    """`whole` with the classes of both looks: the mean of their logits."""
+    logits = (whole.raw_log_probabilities() + close_up.raw_log_probabilities()) / 2
+    p = tempered(logits[None, :], 1.0)[0]
+    best = int(p.argmax())
+    return dataclasses.replace(whole, label=whole.class_names[best], score=float(p[best]), probabilities=p)
 
 
 def _boxes_of(samples: Sequence[Sample], answers: Sequence[Prediction]) -> tuple[Floats, Floats, Floats]:

@@ -357,5 +357,5 @@ def _manifest(config: TrainConfig, class_names: tuple[str, ...], materials: Mate
         onebox_version=__version__,
         baseline=learn_baseline(train.labels, train.boxes_01, class_names),
         data=facts,
-        refine=config.refine,
+        refine=bool(config.refine),
     )

@@ -76,7 +76,11 @@ class TrainConfig:
         "the pretrained trunk, untouched, is asked about the class, too, where held-out pictures gain by it: surer "
         "classes, more time per picture",
     )
-    refine: bool = _option(False, "the finished model looks at every picture twice: tighter boxes, twice the time")
+    refine: bool | None = _option(
+        None,
+        "the finished model looks at every picture twice: tighter boxes, twice the time  [default: where the boxes of "
+        "held-out pictures gain by it]",
+    )
     patience: float = _option(0.35, "stop after this share of the run without a better validation score; 0 never stops")
     negatives: str | None = _option(
         None, "folder of pictures without any of the objects  [default: DATA/negatives, where there is one]"
@@ -165,6 +169,7 @@ PLAIN: dict[str, Any] = {
     "augment": 0.0,
     "close": 0.0,
     "probe": False,
+    "refine": False,
 }
 
 

@@ -1,32 +1,33 @@
-"""Out-of-fold predictions: every labelled picture answered by a network that saw neither it nor a copy of it. Takes a
-data set and the settings of a training; trains once per fold and keeps the raw outputs in `folds.jsonl`, so that the
-same question is answered at once the second time. Never exports a model, and imports torch only where it must train.
+"""Out-of-fold predictions: every labelled picture answered by a network that saw neither it nor a copy of it, and the
+surroundings of its given box answered once more. Takes a data set and the settings of a training; trains once per fold
+and keeps the raw outputs in `folds.jsonl`, so that the same question is answered at once the second time. Never exports
+a model, and imports torch only where it must train.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onebox._version import __version__
+from onebox.boxes import Floats
 from onebox.dataset import Dataset
-from onebox.errors import ConfigError, MissingExtraError, ModelError, OneboxError, RunFolderError, TrainingError
-from onebox.files import write_atomic
+from onebox.errors import ConfigError, MissingExtraError, ModelError, RunFolderError, TrainingError
 from onebox.images import Pixels, open_image, resize_image
 from onebox.manifest import Manifest
-from onebox.predictions import Prediction
-from onebox.refine import DETAIL, second_look
+from onebox.refine import DETAIL, cut_out, look_into, second_look, windows
 from onebox.runtime import Localizer, Outputs, load
 from onebox.splitting import assign
 from onebox.training import let_waiting_threads_sleep
 from onebox.training.config import TrainConfig, make_config
-from onebox.types import ImageSize, Sample
+from onebox.training.fold_store import CLOSE, FILE, PROBE, OutOfFold, Record, Row, read, write
 
 if TYPE_CHECKING:
     from onebox.training.cache import Cache
@@ -34,46 +35,12 @@ if TYPE_CHECKING:
 
 #: Folds where nobody says: each network sees four fifths of the pictures, as with the usual held-out fifth.
 FOLDS = 5
-#: What a run folder keeps of them.
-FILE = "folds.jsonl"
 #: Settings that say how long, with how many hands, and what else is made of it: another value is no other question.
 _BESIDE = ("minutes", "threads", "tracker", "negatives", "false_reject")
 _BATCH = 64
-#: The probe's scores among a picture's outputs.
-_PROBE = "probe"
-
-#: One picture's raw outputs by name, without the batch axis; None where it could not be read.
-Row = dict[str, list[float]] | None
-
-
-class Recorded(Localizer):
-    """Outputs that were written down, answered in their order through the one decoding that all models share."""
-
-    def __init__(self, manifest: Manifest, rows: Sequence[Mapping[str, Sequence[float]]]) -> None:
-        self.manifest = manifest
-        self._rows = rows
-        self._next = 0
-
-    def run(self, pictures: Pixels) -> Outputs:
-        """The next `len(pictures)` rows, whatever the pictures are."""
-        rows = self._rows[self._next : self._next + len(pictures)]
-        self._next += len(rows)
-        return {name: np.array([row[name] for row in rows], dtype=np.float32) for name in rows[0]}
-
-    def answers(self, samples: Sequence[Sample]) -> list[Prediction]:
-        """One prediction per row, said of these samples' pictures, which are not opened."""
-        nothing = np.zeros((1, 1, 3), dtype=np.uint8)
-        prepared = [(sample.path, (nothing, ImageSize(*sample.image_size), None)) for sample in samples]
-        return [answer for answer in self._answer(prepared) if isinstance(answer, Prediction)]
-
-
-@dataclass(slots=True)
-class _Record:
-    """The content of folds.jsonl: `key` says which question was asked; `rows` by relative path, of finished folds."""
-
-    key: dict[str, Any]
-    manifest: Manifest
-    rows: dict[str, Row]
+#: Side of the window that a given box is judged in over the side of the box. Moved boxes of held-out pictures of three
+#: sets were told best between 1.7 and 2 (docs/log.md, 2026-11-28).
+_CLOSE_ROOM = 1.9
 
 
 def out_of_fold(
@@ -84,8 +51,9 @@ def out_of_fold(
     store: Path | None = None,
     reporter: Reporter | None = None,
     probe_weight: float = 0.0,
-) -> list[Prediction | None]:
-    """One prediction per sample of `data.labelled`, in its order; None where the picture cannot be read.
+) -> OutOfFold:
+    """Two predictions per sample of `data.labelled`, in its order, of the picture and of its given box's surroundings;
+    None where the picture cannot be read.
 
     `folds` networks are trained with `config`, each on all folds but one; copies and siblings of a picture are in its
     own fold. None of them validates or stops early: the last averaged weights answer, so no picture has a say in the
@@ -101,12 +69,12 @@ def out_of_fold(
         raise ConfigError(f"{folds} folds cannot judge one another", fix="Use --folds 5.")
     labelled = data.labelled
     key = {"data": labelled.fingerprint(), "config": config.to_dict(), "folds": folds}
-    known = _read(store) if store is not None else None
+    known = read(store) if store is not None else None
     if known is None or known.key != key:
-        known = _Record(key, _manifest(config, labelled), {})
-    if not _is_whole(known, labelled):
+        known = Record(key, _manifest(config, labelled), {})
+    if not known.is_whole(labelled):
         _train_folds(known, labelled, config, store, reporter)
-    return _predictions(known, labelled, probe_weight)
+    return known.answers(labelled, probe_weight)
 
 
 def out_of_fold_of_run(
@@ -117,32 +85,33 @@ def out_of_fold_of_run(
     minutes: float | None = None,
     reporter: Reporter | None = None,
     probe_weight: float = 0.0,
-) -> list[Prediction | None]:
+) -> OutOfFold:
     """As `out_of_fold`, with the settings of the finished run in the folder `run`, and kept there.
 
     `minutes` is the time for all folds together (default: each gets what the run had). Where neither it nor `folds` is
     given, whatever was computed for these data and these settings before is taken, however long it had trained.
     Raises ModelError where the run knows other classes than `data`, RunFolderError where it is none.
     """
-    config = read_config(run)
-    _refuse_other_classes(load(run).manifest, data, run)
+    config, manifest = read_config(run), load(run).manifest
+    _refuse_other_classes(manifest, data, run)
+    config = replace(config, refine=manifest.refine)  # where nobody said, the run has found out
     store = run / FILE
     labelled = data.labelled
-    if folds is None and minutes is None and (known := _read(store)) is not None:
+    if folds is None and minutes is None and (known := read(store)) is not None:
         known_config = known.key["config"]
         same = {k: v for k, v in config.to_dict().items() if k not in _BESIDE}
         if (
             known.key["data"] == labelled.fingerprint()
             and {k: v for k, v in known_config.items() if k not in _BESIDE} == same
-            and _is_whole(known, labelled)
+            and known.is_whole(labelled)
         ):
-            return _predictions(known, labelled, probe_weight)
+            return known.answers(labelled, probe_weight)
     folds = folds if folds is not None else FOLDS
     if minutes is not None:
         config = replace(config, minutes=minutes / max(1, folds))
     if reporter is not None:
-        known = _read(store)
-        if known is None or not _is_whole(known, labelled) or known.key["config"] != config.to_dict():
+        known = read(store)
+        if known is None or not known.is_whole(labelled) or known.key["config"] != config.to_dict():
             reporter.say(_forecast(run, config, folds, len(labelled)))
     return out_of_fold(data, config=config, folds=folds, store=store, reporter=reporter, probe_weight=probe_weight)
 
@@ -178,7 +147,7 @@ def _refuse_other_classes(manifest: Manifest, data: Dataset, run: Path) -> None:
 
 
 def _train_folds(
-    record: _Record, labelled: Dataset, config: TrainConfig, store: Path | None, reporter: Reporter | None
+    record: Record, labelled: Dataset, config: TrainConfig, store: Path | None, reporter: Reporter | None
 ) -> None:
     """Trains what is missing; fills `record`, and writes it after every fold."""
     let_waiting_threads_sleep()
@@ -221,7 +190,7 @@ def _train_folds(
             ):
                 record.rows[names[row]] = outputs
             if store is not None:
-                _write(store, record)
+                write(store, record)
 
 
 def _one_fold(
@@ -234,28 +203,37 @@ def _one_fold(
     from onebox.training.transfer import probe_scores
 
     session = api.start_session(config, manifest.class_names, api.start_engine(config))
-    probed = None
+    probe = None
     if session.config.weights != "none":
-        probed = probe_scores(session.average, learnt, cache.copied(judged), len(manifest.class_names))
+        untouched = copy.deepcopy(session.average.trunk)
+        probe = probe_scores(session.average, untouched, learnt, len(manifest.class_names))
     for _ in train_epochs(session, learnt, None, on_step=lambda done, total: progress(session.share_done())):
         pass
     model = TorchLocalizer(session.average, manifest)
     for start in range(0, len(judged), _BATCH):
-        outputs = dict(_outputs(model, cache, judged[start : start + _BATCH]))
-        if probed is not None:
-            outputs[_PROBE] = probed[start : start + _BATCH].astype(np.float32)
+        outputs = _outputs(model, cache, judged[start : start + _BATCH], probe)
         for i in range(len(outputs["logits"])):
             yield {name: values[i].tolist() for name, values in outputs.items()}
 
 
-def _outputs(model: Localizer, cache: Cache, rows: Any) -> Outputs:
-    """What the model says of these rows of `cache`, looked at twice where the run's model does so."""
-    first = model.run(cache.pictures[rows])
-    if not model.looks_twice:
-        return first
-    imgsz = model.manifest.imgsz
-    opened = [open_image(cache.samples[row].path, at_least=DETAIL * imgsz)[0] for row in rows]
-    return second_look(model.run, first, [resize_image(image, DETAIL * imgsz) for image in opened], imgsz)
+def _outputs(model: Localizer, cache: Cache, rows: Any, probe: Callable[[Pixels], Floats] | None) -> Outputs:
+    """What the model says of these rows of `cache`, looked at twice where the run's model does so; and of the
+    surroundings of their given boxes: narrow ones for the class, wider ones for the box."""
+    pictures, imgsz = cache.pictures[rows], model.manifest.imgsz
+    first = model.run(pictures)
+    opened = [
+        resize_image(open_image(cache.samples[row].path, at_least=DETAIL * imgsz)[0], DETAIL * imgsz) for row in rows
+    ]
+    seen = second_look(model.run, first, opened, imgsz) if model.looks_twice else first
+    narrow, wide = windows(cache.boxes_01[rows]), windows(cache.boxes_01[rows], _CLOSE_ROOM)
+    inside = cut_out(opened, narrow, imgsz)
+    about = look_into(model.run, wide, opened, imgsz)
+    close = {"logits": model.run(inside)["logits"], **{name: about[name] for name in ("boxes_01", "sigmas_01")}}
+    found = {**seen, **{CLOSE + name: values for name, values in close.items()}}
+    if probe is not None:
+        found[PROBE] = probe(pictures).astype(np.float32)
+        found[CLOSE + PROBE] = probe(inside).astype(np.float32)
+    return found
 
 
 def _assign(labelled: Dataset, cache: Cache, groups: Sequence[int], folds: int, seed: int) -> Any:
@@ -278,24 +256,6 @@ def _assign(labelled: Dataset, cache: Cache, groups: Sequence[int], folds: int, 
     return np.unique(found, return_inverse=True)[1]
 
 
-def _predictions(record: _Record, labelled: Dataset, probe_weight: float) -> list[Prediction | None]:
-    rows = [_plain_outputs(record.rows[labelled.relative_path(sample)], probe_weight) for sample in labelled]
-    readable = [(sample, row) for sample, row in zip(labelled, rows, strict=True) if row is not None]
-    if not readable:
-        return [None] * len(rows)
-    answers = iter(Recorded(record.manifest, [row for _, row in readable]).answers([sample for sample, _ in readable]))
-    return [next(answers) if row is not None else None for row in rows]
-
-
-def _plain_outputs(row: Row, probe_weight: float) -> Row:
-    """As a model gives them: the probe's scores are in the logits."""
-    if row is None or _PROBE not in row:
-        return row
-    kept = {name: values for name, values in row.items() if name != _PROBE}
-    kept["logits"] = [z + probe_weight * s for z, s in zip(row["logits"], row[_PROBE], strict=True)]
-    return kept
-
-
 def _manifest(config: TrainConfig, labelled: Dataset) -> Manifest:
     counts = labelled.counts()
     return Manifest(
@@ -307,51 +267,8 @@ def _manifest(config: TrainConfig, labelled: Dataset) -> Manifest:
         onebox_version=__version__,
         baseline={},
         data={},
-        refine=config.refine,
+        refine=bool(config.refine),
     )
-
-
-def _is_whole(record: _Record, labelled: Dataset) -> bool:
-    return all(labelled.relative_path(sample) in record.rows for sample in labelled)
-
-
-def _write(path: Path, record: _Record) -> None:
-    head = {**record.key, "manifest": record.manifest.to_json(), "onebox_version": __version__}
-    lines = [head, *({"path": name, "outputs": _plain(row)} for name, row in sorted(record.rows.items()))]
-    write_atomic(path, "".join(json.dumps(line) + "\n" for line in lines))
-
-
-def _plain(row: Row) -> dict[str, Any] | None:
-    """JSON knows no NaN: null stands for it."""
-
-    def number(value: Any) -> Any:
-        if isinstance(value, list):
-            return [number(v) for v in value]
-        return None if math.isnan(value) else float(f"{value:.9g}")  # nine digits are all of a float32
-
-    return None if row is None else {name: number(values) for name, values in row.items()}
-
-
-def _read(path: Path) -> _Record | None:
-    """None where there is nothing, or nothing that can be used: it is computed again."""
-    try:
-        head, *lines = (json.loads(line) for line in path.read_text("utf-8").splitlines())
-        manifest = Manifest.from_json(head["manifest"], where=str(path))
-        # a setting that is younger than the file had its default then
-        config = make_config(**head["config"]).to_dict()
-        key = {"data": str(head["data"]), "config": config, "folds": int(head["folds"])}
-        return _Record(key, manifest, {line["path"]: _row(line["outputs"]) for line in lines})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OneboxError):
-        return None
-
-
-def _row(outputs: Any) -> Row:
-    def number(value: Any) -> Any:
-        if isinstance(value, list):
-            return [number(v) for v in value]
-        return math.nan if value is None else float(value)
-
-    return None if outputs is None else {str(name): number(values) for name, values in outputs.items()}
 
 
 def _forecast(run: Path, config: TrainConfig, folds: int, pictures: int) -> str:

@@ -5,6 +5,7 @@ class, beside the class head's. Never changes a weight of trunk or heads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from onebox.boxes import Floats
 from onebox.calibration import fit_temperature, tempered
+from onebox.images import Pixels
 from onebox.training.augment import to_float
 from onebox.training.cache import Cache
 from onebox.training.config import PROBE_WEIGHT
@@ -69,11 +71,12 @@ def fit_probe(network: Network, untouched: Trunk, train: Cache, held_out: Cache 
     return True, told
 
 
-def probe_scores(network: Network, train: Cache, judged: Cache, classes: int) -> Floats:
-    """(M, C): what a probe of `network`'s trunk, fitted to `train`, would add to the logits of `judged`, before
-    PROBE_WEIGHT. To be asked at step 0, when the trunk has learnt no label yet."""
-    weights, bias = ridge(_pooled(network, train.pictures), train.labels, classes)
-    return _pooled(network, judged.pictures) @ weights + bias
+def probe_scores(network: Network, untouched: Trunk, train: Cache, classes: int) -> Callable[[Pixels], Floats]:
+    """What a probe of `untouched`, fitted to `train`, would add to the logits before PROBE_WEIGHT: a function from
+    pictures (N, S, S, 3) uint8 to (N, classes). `untouched` is the trunk of `network` at step 0, when it had learnt no
+    label yet."""
+    weights, bias = ridge(_pooled(network, train.pictures, untouched), train.labels, classes)
+    return lambda pictures: _pooled(network, pictures, untouched) @ weights + bias
 
 
 def ridge(known: Floats, labels: npt.NDArray[np.int64], classes: int) -> tuple[Floats, Floats]:
