@@ -84,7 +84,7 @@ def train(page: Any) -> float:
     started = time.perf_counter()
     page.click("#train")
     page.wait_for_function(
-        "() => document.getElementById('model-text').textContent.includes(' proposes; ')"
+        "() => / proposes[;.]/.test(document.getElementById('model-text').textContent)"
         " || !document.getElementById('model-error').hidden",
         timeout=3_600_000,
     )
