@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 import onnx  # noqa: E402
 from onnx import numpy_helper  # noqa: E402
 from PIL import Image  # noqa: E402
+from timm.layers.conv2d_same import Conv2dSame  # noqa: E402
 
 import onebox  # noqa: E402
 from onebox.errors import ExportError  # noqa: E402
@@ -24,7 +25,7 @@ from onebox.training import export  # noqa: E402
 from onebox.training.checkpoint import load_best  # noqa: E402
 from onebox.training.config import make_config  # noqa: E402
 from onebox.training.model import Network, build_network  # noqa: E402
-from onebox.training.predictor import TorchLocalizer  # noqa: E402
+from onebox.training.predictor import Exported, TorchLocalizer  # noqa: E402
 from tests.small_runs import TINY, here  # noqa: E402
 
 
@@ -145,8 +146,8 @@ def test_a_graph_that_answers_differently_is_refused(
     """.02 of the width is more than half a pixel of the 64, and .02 in a logit about .005 in a probability."""
     write = export._write_graph
 
-    def write_wrong(network: object, manifest: Manifest, path: Path) -> None:
-        write(network, manifest, path)  # type: ignore[arg-type]
+    def write_wrong(network: object, manifest: Manifest, path: Path, *, traced: bool) -> None:
+        write(network, manifest, path, traced=traced)  # type: ignore[arg-type]
         _spoil(path, output, by)
 
     monkeypatch.setattr(export, "_write_graph", write_wrong)
@@ -168,14 +169,52 @@ def test_a_graph_that_answers_nan_is_refused(
     """NaN is not larger than any bound, but it is no answer either."""
     write = export._write_graph
 
-    def write_wrong(network: object, manifest: Manifest, path: Path) -> None:
-        write(network, manifest, path)  # type: ignore[arg-type]
+    def write_wrong(network: object, manifest: Manifest, path: Path, *, traced: bool) -> None:
+        write(network, manifest, path, traced=traced)  # type: ignore[arg-type]
         _spoil(path, "boxes_01", math.nan)
 
     monkeypatch.setattr(export, "_write_graph", write_wrong)
     with pytest.raises(ExportError):
         export.export_onnx(*trained, tmp_path / "model.onnx", pictures)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fails", ["writing", "answering"])
+def test_what_cannot_be_traced_is_exported_the_slow_way(
+    fails: str,
+    trained: tuple[Network, Manifest],
+    pictures: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write, asked = export._write_graph, []
+
+    def write_wrong(network: object, manifest: Manifest, path: Path, *, traced: bool) -> None:
+        asked.append(traced)
+        if traced and fails == "writing":
+            raise ExportError("an operator that the tracer does not know")
+        write(network, manifest, path, traced=traced)  # type: ignore[arg-type]
+        if traced:
+            _spoil(path, "boxes_01", 0.02)
+
+    monkeypatch.setattr(export, "_write_graph", write_wrong)
+    given = export.export_onnx(*trained, tmp_path / "model.onnx", pictures)
+    assert asked == [True, False]
+    assert given.export_check["box_gap_px"] <= 0.5
+    assert onebox.load(tmp_path / "model.onnx").predict(pictures[0])
+
+
+@pytest.mark.parametrize(("trunk", "imgsz"), [("tf_mobilenetv3_small_100", 97), ("tf_efficientnet_lite0", 64)])
+def test_padding_that_is_written_down_is_what_the_size_asks_for(trunk: str, imgsz: int) -> None:
+    network = Exported(build_network(make_config(backbone=trunk, weights="none", imgsz=imgsz), 3)).eval()
+    for many in (2, 3):
+        x = torch.randint(0, 256, (many, imgsz, imgsz, 3), dtype=torch.uint8)
+        padded = export.with_written_padding(network, x)
+        assert not [m for m in padded.modules() if isinstance(m, Conv2dSame)]
+        with torch.no_grad():
+            for one, other in zip(network(x), padded(x), strict=True):
+                torch.testing.assert_close(one, other)
+    assert [m for m in network.modules() if isinstance(m, Conv2dSame)]  # the network itself is left alone
 
 
 def test_pictures_that_cannot_be_read_prove_nothing(

@@ -56,11 +56,10 @@ PRETRAINED_CLOSE = 0.3
 PRETRAINED_BALANCE, SCRATCH_BALANCE = 0.3, 0.8
 #: With --minutes alone the clock ends the run, or this many epochs.
 MINUTES_EPOCHS = 200
-#: What remains to be done within --minutes after the last step: export, replay, evaluation, report. 17 s on the slowest
-#: machine it was measured on, 13 of them the exporter's (docs/log.md, 2026-11-28).
-SECONDS_AFTER_LOOP = 17.0
-#: And what a probe adds to that, nearly all of it the exporter's: a run of 1.5 minutes without it took 108 s.
-SECONDS_FOR_PROBE = 15.0
+#: What remains to be done within --minutes after the last step, beside what `presence.seconds_needed` foresees: export,
+#: replay, evaluation by one look and by two, report. 9 s on the slowest machine it was measured on (docs/log.md,
+#: 2026-11-28).
+SECONDS_AFTER_LOOP = 11.0
 #: Saving the state may take this share of the time; the epochs in between are done again after a kill.
 SAVING_SHARE = 0.05
 
@@ -280,8 +279,7 @@ def start_session(config: TrainConfig, class_names: tuple[str, ...], accelerator
     network, optimizer = accelerator.prepare(network, make_optimizer(network, config, config.trunk_lr))
     deadline = None
     if config.minutes is not None:
-        after = SECONDS_AFTER_LOOP + (SECONDS_FOR_PROBE if probed else 0.0)
-        deadline = max(config.minutes * 30, config.minutes * 60 - after)
+        deadline = max(config.minutes * 30, config.minutes * 60 - SECONDS_AFTER_LOOP)
     return Session(
         network=network,
         average=average,

@@ -4,19 +4,24 @@ answers differently."""
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
 from PIL import Image
+from timm.layers.conv2d_same import Conv2dSame
+from torch import nn
+from torch.nn import functional
 
 from onebox.errors import ExportError, PictureError
 from onebox.files import atomic_path
@@ -40,11 +45,13 @@ def export_onnx(network: Network, manifest: Manifest, path: Path, pictures: Sequ
     more than BOX_GAP_PX or a probability by more than PROBABILITY_GAP; `path` is then not written.
     """
     torch_model = TorchLocalizer(network, manifest)
+    replayed = [*awkward_pictures(pictures[:2]), *pictures[:REPLAYED]]
     with atomic_path(path) as temporary:
-        _write_graph(torch_model.network, manifest, temporary)
-        replayed = [*awkward_pictures(pictures[:2]), *pictures[:REPLAYED]]
-        check = compare(torch_model, OnnxLocalizer(temporary), replayed)
-        if check["box_gap_px"] > BOX_GAP_PX or check["probability_gap"] > PROBABILITY_GAP:
+        check = _write_and_compare(torch_model, temporary, replayed, traced=True)
+        if check is None or not _agrees(check):
+            check = _write_and_compare(torch_model, temporary, replayed, traced=False)
+        if check is None or not _agrees(check):
+            assert check is not None  # what the slow exporter cannot write, it says itself
             raise ExportError(
                 f"ONNX Runtime and torch disagree: boxes by {check['box_gap_px']:.3g} px (allowed {BOX_GAP_PX}), "
                 f"probabilities by {check['probability_gap']:.3g} (allowed {PROBABILITY_GAP})",
@@ -54,6 +61,24 @@ def export_onnx(network: Network, manifest: Manifest, path: Path, pictures: Sequ
         manifest = replace(manifest, export_check=check)
         _set_manifest(temporary, manifest)
     return manifest
+
+
+def _write_and_compare(
+    torch_model: TorchLocalizer, path: Path, replayed: Sequence[ImageSource], *, traced: bool
+) -> dict[str, float | int] | None:
+    """`compare` for the graph that one of torch's two exporters writes to `path`. None where tracing fails. Raises
+    ExportError where the other one does, and where no picture can be read."""
+    try:
+        _write_graph(torch_model.network, torch_model.manifest, path, traced=traced)
+    except ExportError:
+        if traced:
+            return None
+        raise
+    return compare(torch_model, OnnxLocalizer(path), replayed)
+
+
+def _agrees(check: Mapping[str, float | int]) -> bool:
+    return check["box_gap_px"] <= BOX_GAP_PX and check["probability_gap"] <= PROBABILITY_GAP
 
 
 def compare(a: TorchLocalizer, b: OnnxLocalizer, pictures: Iterable[ImageSource]) -> dict[str, float | int]:
@@ -105,25 +130,29 @@ def awkward_pictures(pictures: Sequence[ImageSource]) -> list[ImageSource]:
     return made
 
 
-def _write_graph(network: Exported, manifest: Manifest, path: Path) -> None:
+def _write_graph(network: Exported, manifest: Manifest, path: Path, *, traced: bool) -> None:
+    """By torch's older exporter, which traces and takes 2 seconds, or the newer one, which takes 15 to 30 (docs/log.md,
+    2026-11-28). Tracing would write down what depends on the batch as if it did not: that is what replaying is for."""
     example = torch.zeros(2, manifest.imgsz, manifest.imgsz, 3, dtype=torch.uint8)
+    names: dict[str, Any] = {"input_names": [INPUT_NAME], "output_names": list(network.output_names)}
     chatter = logging.getLogger("torch.onnx")
     level = chatter.level
     chatter.setLevel(logging.ERROR)
+    network.to(memory_format=torch.contiguous_format)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter warns about its own internals
-            program = torch.onnx.export(
-                network.to(memory_format=torch.contiguous_format),
-                (example,),
-                dynamo=True,
-                input_names=[INPUT_NAME],
-                output_names=list(network.output_names),
-                dynamic_shapes={"pictures": {0: torch.export.Dim("batch", min=1, max=65536)}},
-                verbose=False,
-            )
-            assert program is not None
-            program.save(str(path), external_data=False)
+            warnings.simplefilter("ignore")  # the exporters warn about their own internals, the older one about its age
+            if traced:
+                axes = {name: {0: "batch"} for name in (INPUT_NAME, *network.output_names)}
+                padded = with_written_padding(network, example)
+                torch.onnx.export(padded, (example,), str(path), dynamo=False, dynamic_axes=axes, **names)
+            else:
+                shapes = {INPUT_NAME: {0: torch.export.Dim("batch", min=1, max=65536)}}
+                program = torch.onnx.export(
+                    network, (example,), dynamo=True, dynamic_shapes=shapes, verbose=False, **names
+                )
+                assert program is not None
+                program.save(str(path), external_data=False)
     except OSError:  # a full disk: atomic_path explains it
         raise
     except Exception as error:  # torch.export, onnxscript and onnx raise many kinds
@@ -134,6 +163,58 @@ def _write_graph(network: Exported, manifest: Manifest, path: Path) -> None:
     finally:
         chatter.setLevel(level)
     _set_manifest(path, manifest)
+
+
+class _PaddedConv(nn.Conv2d):
+    """A convolution that pads by numbers of its own: (left, right, top, bottom)."""
+
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, C', H', W')."""
+        return self._conv_forward(functional.pad(input, self.pads), self.weight, self.bias)
+
+
+@torch.no_grad()
+def with_written_padding(network: Exported, example: torch.Tensor) -> Exported:
+    """A copy for pictures of `example`'s size. Convolutions with TensorFlow's padding ("same"), which timm computes
+    from each input's size, pad by the numbers that come out: traced, that arithmetic would stay in the graph, and a
+    picture take a fifth longer."""
+    copied = copy.deepcopy(network)
+    sizes: dict[nn.Module, torch.Size] = {}
+
+    def keep(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        sizes[module] = inputs[0].shape[-2:]
+
+    convs = [m for m in copied.modules() if isinstance(m, nn.Conv2d)]
+    found = [conv for conv in convs if isinstance(conv, Conv2dSame)]
+    hooks = [module.register_forward_pre_hook(keep) for module in found]
+    copied(example)
+    for hook in hooks:
+        hook.remove()
+    padded = {module: _padded(module, sizes[module]) for module in found if module in sizes}
+    for parent in list(copied.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Conv2d) and child in padded:
+                setattr(parent, name, padded[child])
+    return copied
+
+
+def _padded(conv: nn.Conv2d, size: Sequence[int]) -> _PaddedConv:
+    """`conv` for inputs of this height and width: its output is as large as the input over the stride, rounded up, and
+    of an odd number of pads the right and the bottom get one more."""
+    pads: list[int] = []
+    for axis in (1, 0):
+        stride, kernel, dilation = conv.stride[axis], conv.kernel_size[axis], conv.dilation[axis]
+        pad = max((-(-size[axis] // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size[axis], 0)
+        pads += [pad // 2, pad - pad // 2]
+    made = _PaddedConv(
+        conv.in_channels, conv.out_channels, (conv.kernel_size[0], conv.kernel_size[1]),
+        (conv.stride[0], conv.stride[1]), 0, (conv.dilation[0], conv.dilation[1]), conv.groups, conv.bias is not None,
+    )  # fmt: skip
+    made.weight, made.bias = conv.weight, conv.bias
+    made.pads = (pads[0], pads[1], pads[2], pads[3])
+    return made.eval()
 
 
 def _set_manifest(path: Path, manifest: Manifest) -> None:
