@@ -204,6 +204,36 @@ def test_what_cannot_be_traced_is_exported_the_slow_way(
     assert onebox.load(tmp_path / "model.onnx").predict(pictures[0])
 
 
+class Baked(torch.nn.Module):
+    """A head that asks how many pictures there are in a way that both exporters take for a constant."""
+
+    def __init__(self, head: torch.nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        logits = self.head(*inputs)
+        return logits.reshape(int(logits.shape[0]), -1)
+
+
+def test_a_graph_for_one_number_of_pictures_is_refused(
+    trained: tuple[Network, Manifest], pictures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, manifest = trained
+    network.class_head = Baked(network.class_head)  # type: ignore[assignment]
+    write, asked = export._write_graph, []
+
+    def noted(network: object, manifest: Manifest, path: Path, *, traced: bool) -> None:
+        asked.append(traced)
+        write(network, manifest, path, traced=traced)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(export, "_write_graph", noted)
+    with pytest.raises(ExportError, match="ONNX Runtime cannot run the network's graph"):
+        export.export_onnx(network, manifest, tmp_path / "model.onnx", pictures)
+    assert asked == [True, False]
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("trunk", "imgsz"), [("tf_mobilenetv3_small_100", 97), ("tf_efficientnet_lite0", 64)])
 def test_padding_that_is_written_down_is_what_the_size_asks_for(trunk: str, imgsz: int) -> None:
     network = Exported(build_network(make_config(backbone=trunk, weights="none", imgsz=imgsz), 3)).eval()

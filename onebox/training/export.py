@@ -4,6 +4,7 @@ answers differently."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import logging
@@ -23,7 +24,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 from torch.nn import functional
 
-from onebox.errors import ExportError, PictureError
+from onebox.errors import ExportError, OneboxError, PictureError
 from onebox.files import atomic_path
 from onebox.images import ImageSource, open_image
 from onebox.manifest import INPUT_NAME, METADATA_KEY, Manifest
@@ -47,11 +48,12 @@ def export_onnx(network: Network, manifest: Manifest, path: Path, pictures: Sequ
     torch_model = TorchLocalizer(network, manifest)
     replayed = [*awkward_pictures(pictures[:2]), *pictures[:REPLAYED]]
     with atomic_path(path) as temporary:
-        check = _write_and_compare(torch_model, temporary, replayed, traced=True)
+        check = None
+        with contextlib.suppress(OneboxError):  # whatever tracing cannot do, the other exporter is asked, and says why
+            check = _write_and_compare(torch_model, temporary, replayed, traced=True)
         if check is None or not _agrees(check):
             check = _write_and_compare(torch_model, temporary, replayed, traced=False)
-        if check is None or not _agrees(check):
-            assert check is not None  # what the slow exporter cannot write, it says itself
+        if not _agrees(check):
             raise ExportError(
                 f"ONNX Runtime and torch disagree: boxes by {check['box_gap_px']:.3g} px (allowed {BOX_GAP_PX}), "
                 f"probabilities by {check['probability_gap']:.3g} (allowed {PROBABILITY_GAP})",
@@ -65,16 +67,19 @@ def export_onnx(network: Network, manifest: Manifest, path: Path, pictures: Sequ
 
 def _write_and_compare(
     torch_model: TorchLocalizer, path: Path, replayed: Sequence[ImageSource], *, traced: bool
-) -> dict[str, float | int] | None:
-    """`compare` for the graph that one of torch's two exporters writes to `path`. None where tracing fails. Raises
-    ExportError where the other one does, and where no picture can be read."""
+) -> dict[str, float | int]:
+    """`compare` for the graph that one of torch's two exporters writes to `path`. Raises ExportError where it cannot,
+    where ONNX Runtime cannot run the graph, and where no picture can be read."""
+    _write_graph(torch_model.network, torch_model.manifest, path, traced=traced)
     try:
-        _write_graph(torch_model.network, torch_model.manifest, path, traced=traced)
-    except ExportError:
-        if traced:
-            return None
+        return compare(torch_model, OnnxLocalizer(path), replayed)
+    except OneboxError:
         raise
-    return compare(torch_model, OnnxLocalizer(path), replayed)
+    except Exception as error:  # ONNX Runtime's own, which have no common ground
+        raise ExportError(
+            f"ONNX Runtime cannot run the network's graph ({str(error).splitlines()[0][:160]})",
+            fix="best.safetensors is kept; choose another --backbone.",
+        ) from error
 
 
 def _agrees(check: Mapping[str, float | int]) -> bool:
@@ -131,7 +136,7 @@ def awkward_pictures(pictures: Sequence[ImageSource]) -> list[ImageSource]:
 
 
 def _write_graph(network: Exported, manifest: Manifest, path: Path, *, traced: bool) -> None:
-    """By torch's older exporter, which traces and takes 2 seconds, or the newer one, which takes 15 to 30 (docs/log.md,
+    """By torch's older exporter, which traces and takes 2 seconds, or the newer one, which takes 13 to 29 (docs/log.md,
     2026-11-28). Tracing would write down what depends on the batch as if it did not: that is what replaying is for."""
     example = torch.zeros(2, manifest.imgsz, manifest.imgsz, 3, dtype=torch.uint8)
     names: dict[str, Any] = {"input_names": [INPUT_NAME], "output_names": list(network.output_names)}
