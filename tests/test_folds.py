@@ -20,19 +20,10 @@ from onebox.training.folds import _assign, out_of_fold, out_of_fold_of_run, read
 from onebox.training.leaks import who_belongs_together
 from onebox.training.reporter import Silent
 from onebox.types import Box, ImageSize
+from tests.listening import Listening
 from tests.small_runs import BLOCKED, TINY, coloured_set, python
 
 CONFIG = make_config(**{**TINY, "epochs": 1})
-
-
-class Listening(Silent):
-    """Keeps what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture

@@ -18,19 +18,8 @@ from onebox.evaluation import judge
 from onebox.images import Pixels
 from onebox.refine import DETAIL, LEAST, ROOM, Outputs, second_look, windows
 from onebox.training import looks
-from onebox.training.reporter import Silent
+from tests.listening import Listening
 from tests.small_runs import TINY, coloured_set
-
-
-class Listening(Silent):
-    """Keeps what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
 
 numbers = st.floats(-2, 3) | st.just(float("nan"))
 
