@@ -57,8 +57,8 @@ PRETRAINED_BALANCE, SCRATCH_BALANCE = 0.3, 0.8
 #: With --minutes alone the clock ends the run, or this many epochs.
 MINUTES_EPOCHS = 200
 #: What remains to be done within --minutes after the last step, beside what `presence.seconds_needed` foresees: export,
-#: replay, evaluation by one look and by two, report. 9 to 13 s on the slowest machine it was measured on (docs/log.md,
-#: 2026-11-28).
+#: replay, evaluation by one look and by two, report. 9 s on the slowest machine it was measured on; with 11 kept free a
+#: run of 180 s took 187.6 (docs/log.md, 2026-11-28).
 SECONDS_AFTER_LOOP = 15.0
 #: Saving the state may take this share of the time; the epochs in between are done again after a kill.
 SAVING_SHARE = 0.05

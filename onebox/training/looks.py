@@ -14,13 +14,12 @@ from onebox.evaluation import Evaluation, judge
 from onebox.manifest import Manifest
 from onebox.model_file import write_weights_with_manifest, write_with_manifest
 from onebox.runtime import load
+from onebox.training.transfer import FEWEST
 
 #: A second look takes as long as the first: held-out boxes must gain this much mean IoU by it. Of eleven runs the nine
 #: on hands, pets and video frames gain .006 to .029 and two of three on objects cut out large .003 to .004
 #: (docs/log.md, 2026-11-28).
 LEAST_GAIN = 0.005
-#: Fewer held-out pictures than these say nothing.
-FEWEST = 30
 
 
 def look_twice_if_it_pays(
