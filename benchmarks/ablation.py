@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import subprocess
 import time
 from dataclasses import replace
@@ -30,11 +29,12 @@ from benchmarks.accuracy.paired import difference, mean_of
 from benchmarks.accuracy.tasks import make_tasks
 from onebox.boxes import iou
 from onebox.dataset import Dataset
+from onebox.training import let_waiting_threads_sleep
 from onebox.training.cache import Cache, build_cache
 from onebox.training.config import TrainConfig, make_config
 from onebox.training.leaks import who_belongs_together
 
-SWAPS = ("ciou", "diou", "laplace", "still_norms", "decay_all")
+SWAPS = ("ciou", "diou", "laplace", "still_norms", "still_depthwise", "decay_all")
 SETS = ("tiny_vid", "pets3", "caltech22_mat", "asl_yolo", "pets37", "vegetables3", "tiny_imagenet20", "demo")
 FOLDS = 5
 FIGURES = ("joint_50", "mean_iou", "top1", "box_acc_75")
@@ -59,10 +59,11 @@ def run(taught: Cache, judged: Cache, config: TrainConfig, classes: tuple[str, .
     """Trains on the one, asks for the other: every picture's IoU and class, and the processor time it took."""
     import torch
 
-    from onebox.training.api import processor_set_up, resolve, start_engine, start_session
+    from onebox.training.api import resolve, start_engine, start_session
     from onebox.training.augment import to_float
     from onebox.training.loop import set_trunk_share, train_epochs
-    from onebox.training.transfer import choose_share
+    from onebox.training.processor import processor_set_up
+    from onebox.training.transfer import choose_share, look_first
 
     epochs = config.epochs or max(1, round(seen / len(taught)))
     with processor_set_up(config):
@@ -70,7 +71,8 @@ def run(taught: Cache, judged: Cache, config: TrainConfig, classes: tuple[str, .
             resolve(replace(config, epochs=epochs, patience=0.0), len(taught)), classes, start_engine(config)
         )
         if config.trunk_lr is None and session.config.weights != "none":
-            set_trunk_share(session.optimizer, choose_share(session.average, taught, judged)[0])
+            first = look_first(session.average, taught, judged, probed=False)
+            set_trunk_share(session.optimizer, choose_share(first, taught, judged)[0])
         begun = time.process_time()
         for row in train_epochs(session, taught, None):
             last = row
@@ -137,6 +139,18 @@ def swap(name: str) -> None:
             return self
 
         trunk.TimmTrunk.train = still
+    elif name == "still_depthwise":  # the trunk's depthwise filters keep their pretrained weights
+        model = importlib.import_module("onebox.training.model")
+        build = model.build_trunk
+
+        def held(*args: Any, **options: Any) -> Any:
+            made = build(*args, **options)
+            for layer in made.modules():
+                if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1:
+                    layer.weight.requires_grad_(False)
+            return made
+
+        model.build_trunk = held
     elif name == "decay_all":  # weight decay on biases and normalisation, too
         loop = importlib.import_module("onebox.training.loop")
         make = loop.make_optimizer
@@ -179,7 +193,7 @@ def main() -> None:
         chosen = [r for r in rows if not args.only or r["set"] in args.only]
         print(table([r for r in chosen if r["seen"] == args.seen], args.table))
         return
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    let_waiting_threads_sleep()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
     settings = dict(one.split("=", 1) for one in args.settings)
     for one in args.constants:

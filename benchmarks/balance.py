@@ -25,7 +25,7 @@ from torch import Tensor
 
 from benchmarks.accuracy import SHARED
 from onebox.dataset import load_dataset
-from onebox.training.api import PRETRAINED_AUGMENT, PRETRAINED_CLOSE, processor_set_up
+from onebox.training.api import PRETRAINED_AUGMENT, PRETRAINED_CLOSE
 from onebox.training.augment import BatchAugment, step_generator
 from onebox.training.balance import BoxWeight, measure, watch
 from onebox.training.cache import Cache, build_cache
@@ -34,6 +34,7 @@ from onebox.training.leaks import hold_out
 from onebox.training.loop import make_optimizer, update_average, validate
 from onebox.training.losses import Losses, criterion
 from onebox.training.model import Network, NetworkOutput, build_network
+from onebox.training.processor import processor_set_up
 from onebox.training.schedule import batch_indices, lr_factor, steps_per_epoch
 from onebox.training.transfer import PRETRAINED_SHARE
 

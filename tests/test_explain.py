@@ -26,6 +26,7 @@ from onebox.training.config import make_config
 from onebox.training.loop import train_epochs
 from onebox.training.model import Network
 from onebox.training.predictor import TorchLocalizer
+from onebox.training.processor import processor_set_up
 from tests.small_runs import coloured_set, here, untouched
 
 SIDE = 96
@@ -185,7 +186,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Network], li
     networks, earlier = [], []
     for seed in (0, 1):
         config = api.resolve(make_config(**SETTINGS, seed=seed), len(data))
-        with api.processor_set_up(config):
+        with processor_set_up(config):
             session = api.start_session(config, data.class_names, api.start_engine(config))
             for epoch in train_epochs(session, build_cache(data, data.class_names, config.imgsz), None):
                 if epoch.epoch == SETTINGS["epochs"] - 5:

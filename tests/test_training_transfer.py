@@ -74,12 +74,13 @@ def test_a_trunk_that_knows_little_learns_faster(
     train, held = caches
     network = build_network(make_config(backbone=TRUNK, weights=str(weights), imgsz=64), 2)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    share, top1 = transfer.choose_share(network, train, held)
+    first = transfer.look_first(network, train, held, probed=False)
+    share, top1 = transfer.choose_share(first, train, held)
     assert top1 is not None
     assert 0.0 <= top1 <= 1.0
     for least, wanted in ((top1, 0.1), (top1 + 1e-9, 0.7)):
         monkeypatch.setattr(transfer, "SHARES", ((least, 0.1), (0.0, 0.7)))
-        assert transfer.choose_share(network, train, held) == (wanted, top1)
+        assert transfer.choose_share(first, train, held) == (wanted, top1)
     assert share in {0.25, 0.5, 1.0}
     assert network.training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
@@ -89,9 +90,27 @@ def test_few_pictures_say_nothing(caches: tuple[Cache, Cache], weights: Path) ->
     train, held = caches
     network = build_network(make_config(backbone=TRUNK, weights=str(weights), imgsz=64), 2)
     few, ones = held.copied(np.arange(29)), np.nonzero(train.labels == 0)[0]
-    assert transfer.choose_share(network, train, None) == (0.25, None)
-    assert transfer.choose_share(network, train, few) == (0.25, None)
-    assert transfer.choose_share(network, train.copied(ones), held) == (0.25, None)
+    for taught, judged in ((train, None), (train, few), (train.copied(ones), held)):
+        first = transfer.look_first(network, taught, judged, probed=False)
+        assert len(first.asked) == (0 if judged is None else len(judged))
+        assert transfer.choose_share(first, taught, judged) == (0.25, None)
+
+
+def test_the_first_look_is_at_no_more_pictures_than_are_of_use(
+    caches: tuple[Cache, Cache], weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, held = caches
+    monkeypatch.setattr(transfer, "MOST_FOR_SHARE", 7)
+    monkeypatch.setattr(transfer, "MOST_FOR_PROBE", 11)
+    monkeypatch.setattr(transfer, "MOST_HELD_OUT", 5)
+    network = started(weights)
+    for probed, count in ((False, 7), (True, 11)):
+        first = transfer.look_first(network, train, held, probed=probed)
+        assert (len(first.rows), len(first.asked_rows)) == (count, 5)
+        assert len(set(first.rows.tolist())) == count
+        whole = transfer._pooled(network, train.pictures)
+        assert first.known == pytest.approx(whole[first.rows], abs=1e-5)
+        assert first.asked == pytest.approx(transfer._pooled(network, held.pictures)[first.asked_rows], abs=1e-5)
 
 
 def test_the_share_goes_to_the_trunk_alone(weights: Path) -> None:
@@ -164,13 +183,15 @@ def moved(network: Network) -> Network:
 def test_a_probe_adds_to_the_logits_and_to_nothing_else(caches: tuple[Cache, Cache], weights: Path) -> None:
     train, _ = caches
     network = started(weights)
+    first = transfer.look_first(network, train, None, probed=True)
     untouched = copy.deepcopy(network.trunk)
     moved(network).presence_head = PresenceHead(network.trunk.channels).eval()
     pictures = torch.from_numpy(train.pictures[:8]).permute(0, 3, 1, 2).float()
     with torch.no_grad():
         before = network(pictures)
-        features = untouched.eval()((pictures - network.mean) / network.std)[-1].mean(dim=(2, 3)).double().numpy()
-    assert transfer.fit_probe(network, untouched, train, None)[0]
+        mean, std = (255 * torch.tensor(v).view(1, 3, 1, 1) for v in (untouched.mean, untouched.std))
+        features = untouched.eval()((pictures - mean) / std)[-1].mean(dim=(2, 3)).double().numpy()
+    assert transfer.fit_probe(network, untouched, first, train, None)[0]
     known = transfer._pooled(started(weights), train.pictures)
     ours, bias = transfer.ridge(known, train.labels, 2)
     with torch.no_grad():
@@ -200,10 +221,11 @@ def test_a_probe_that_makes_held_out_pictures_less_likely_is_left_out(
     network = started(weights)
     untouched = copy.deepcopy(network.trunk)
     right = 20.0 * torch.nn.functional.one_hot(torch.from_numpy(held.labels), 2)
-    said = iter([right[:32], right[32:], right[:32], right[32:]])
+    first = transfer.look_first(network, train, held, probed=True)
+    said = iter([right[:32], right[32:]])
     network.forward = lambda x: SimpleNamespace(logits=next(said))  # a network that knows every held-out picture
     wrong = replace(train, labels=1 - train.labels)
-    assert transfer.fit_probe(network, untouched, wrong, held) == (False, "")
+    assert transfer.fit_probe(network, untouched, first, wrong, held) == (False, "")
     assert network.probe is None
 
 

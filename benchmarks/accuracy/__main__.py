@@ -5,7 +5,6 @@ and prints what the rows say. The work is in the modules beside it.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from benchmarks.accuracy.table import report
 from benchmarks.accuracy.tasks import SETS
 from onebox.errors import OneboxError
 from onebox.files import write_atomic
+from onebox.training import let_waiting_threads_sleep
 
 
 def run_step(step: Step, tools: Tools) -> Row:
@@ -62,7 +62,7 @@ def main() -> None:
 
 def _run(args: argparse.Namespace, rows: list[Row], path: Path) -> list[str]:
     """Does what has no row yet; gives a line for each run that failed."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as onebox trains, for every method: docs/log.md, 2026-11-22
+    let_waiting_threads_sleep()  # as onebox trains, for every method: docs/log.md, 2026-11-22
     tools = Tools(ultralytics=args.ultralytics, keep=args.out / "runs" if args.keep else None)
     done, failed = {key(row) for row in rows}, []
     todo = [

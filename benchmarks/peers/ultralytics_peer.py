@@ -77,7 +77,7 @@ def _yolo(python: Path, folder: Path, mode: str, **options: object) -> str:
         "YOLO_CONFIG_DIR": str(folder),
         "YOLO_OFFLINE": "true",
         "YOLO_AUTOINSTALL": "false",
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "1000"),  # as onebox trains: see docs/log.md, 2026-11-22
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "5000"),  # as onebox trains: see docs/log.md, 2026-11-22
     }
     done = subprocess.run(
         [program, "detect", mode, *words],

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from onebox.training.api import Run
 
 #: Turns of a waiting OpenMP thread before it sleeps. The library's default (300,000 while it counts no more threads
-#: than cores) makes training ten times slower as soon as another program wants one of the cores (docs/log.md,
-#: 2026-11-22; what it costs on a machine that is otherwise idle was not measured).
-_SPIN_COUNT = "1000"
+#: than cores) makes training ten times slower as soon as another program wants one of the cores; 1,000 makes it a tenth
+#: slower where none does (docs/log.md, 2026-11-22 and 2026-11-28).
+_SPIN_COUNT = "5000"
 
 
 def train(data: Dataset, val: Dataset | None = None, **options: Any) -> Run:

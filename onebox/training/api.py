@@ -8,8 +8,6 @@ import atexit
 import copy
 import os
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from onebox.training.config import PLAIN_TRUNK, TrainConfig, make_config
 from onebox.training.distributed import use_global_batch_norm
 from onebox.training.empty_pictures import gather_empty
 from onebox.training.finish import finish
+from onebox.training.folding import unfold
 from onebox.training.loop import (
     DivergedError,
     EpochRow,
@@ -42,9 +41,10 @@ from onebox.training.loop import (
 from onebox.training.materials import Materials, classes_to_learn, gather, taught_share
 from onebox.training.model import Network, build_network
 from onebox.training.presence import seconds_needed
+from onebox.training.processor import processor_set_up
 from onebox.training.reporter import Reporter, Silent, Terminal
 from onebox.training.trackers import need_tracker, tracked
-from onebox.training.transfer import PRETRAINED_SHARE, choose_share
+from onebox.training.transfer import PRETRAINED_SHARE, choose_share, look_first
 
 #: A pretrained trunk needs less augmentation than one that starts from nothing (docs/log.md, 2026-11-22).
 PRETRAINED_AUGMENT = 0.5
@@ -145,8 +145,7 @@ def _train(
     materials = gather(
         data, val, class_names, empty_paths, config, split=split, allow_leak=allow_leak, reporter=reporter
     )
-    if asked.trunk_lr is None:
-        config = _choose_trunk_lr(session, materials, reporter)
+    config = _look_first(session, materials, reporter, choose=asked.trunk_lr is None)
     if main and resume:
         run_folder.check_same_run(folder, config, materials.fingerprints)
     if main and not resume:  # not before all is known to be well: --overwrite removes the earlier run here
@@ -154,9 +153,7 @@ def _train(
     accelerator.wait_for_everyone()
     manifest = _manifest(config, class_names, materials)
     if config.minutes is not None and session.deadline_seconds is not None:
-        reserved = session.deadline_seconds - seconds_needed(
-            session.average, len(materials.train), config.imgsz, probed=session.untouched is not None
-        )
+        reserved = session.deadline_seconds - seconds_needed(session.average, len(materials.train), config.imgsz)
         session.deadline_seconds = max(config.minutes * 30, reserved)
     best, history = copy_weights(session.average), []
     if resume and (folder / run_folder.LAST).exists():
@@ -184,21 +181,6 @@ def _train(
 def default_epochs(pictures: int) -> int:
     """About 18,000 pictures seen - some three minutes on two CPU cores - in 12 to 60 passes."""
     return max(12, min(60, round(18_000 / pictures)))
-
-
-@contextmanager
-def processor_set_up(config: TrainConfig) -> Generator[None, None, None]:
-    """For as long as a training runs: its number of threads, and denormals flushed to zero - late in a run many values
-    become denormal, which CPUs handle far more slowly. Both belong to the whole process, so they are put back."""
-    threads = torch.get_num_threads()
-    processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // processes_here))
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(threads)
 
 
 def start_engine(config: TrainConfig) -> Accelerator:
@@ -249,11 +231,17 @@ def resolve(config: TrainConfig, pictures: int) -> TrainConfig:
     )
 
 
-def _choose_trunk_lr(session: Session, materials: Materials, reporter: Reporter) -> TrainConfig:
-    """The config with a pretrained trunk's rate chosen from the data; the session gets it, too."""
-    if session.config.weights == "none":
+def _look_first(session: Session, materials: Materials, reporter: Reporter, *, choose: bool) -> TrainConfig:
+    """Asks a pretrained trunk what it says of the pictures before it learns, where that is wanted for a probe or to
+    `choose` its rate. The config with that rate; the session gets both."""
+    probed = session.untouched is not None
+    if session.config.weights == "none" or not (probed or choose):
         return session.config
-    share, top1 = choose_share(session.average, materials.train, materials.held_out)
+    first = look_first(session.average, materials.train, materials.held_out, probed=probed)
+    session.first_look = first
+    if not choose:
+        return session.config
+    share, top1 = choose_share(first, materials.train, materials.held_out)
     if top1 is not None:
         reporter.say(
             f"The pretrained trunk as it is tells {top1:.0%} of the held-out pictures; it learns at {share:g} of the "
@@ -275,6 +263,7 @@ def start_session(config: TrainConfig, class_names: tuple[str, ...], accelerator
     probed = config.probe and config.weights != "none"
     untouched = copy.deepcopy(network.trunk).to(accelerator.device) if probed else None
     if accelerator.num_processes > 1:
+        unfold(network)  # the layers that come in BatchNorm's place know nothing of a convolution that did their work
         use_global_batch_norm(network)
     network, optimizer = accelerator.prepare(network, make_optimizer(network, config, config.trunk_lr))
     deadline = None

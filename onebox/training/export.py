@@ -29,6 +29,7 @@ from onebox.files import atomic_path
 from onebox.images import ImageSource, open_image
 from onebox.manifest import INPUT_NAME, METADATA_KEY, Manifest
 from onebox.runtime import OnnxLocalizer
+from onebox.training.folding import unfold
 from onebox.training.model import Network
 from onebox.training.predictor import Exported, TorchLocalizer
 
@@ -143,7 +144,8 @@ def _write_graph(network: Exported, manifest: Manifest, path: Path, *, traced: b
     chatter = logging.getLogger("torch.onnx")
     level = chatter.level
     chatter.setLevel(logging.ERROR)
-    network.to(memory_format=torch.contiguous_format)
+    network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    unfold(network)  # an exporter folds by itself, and more
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporters warn about their own internals, the older one about its age

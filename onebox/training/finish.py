@@ -45,8 +45,8 @@ def finish(
     config, held_out = session.config, materials.held_out
     model, best_file = folder / run_folder.MODEL, folder / run_folder.BEST
     session.average.load_state_dict(best)
-    if session.untouched is not None:
-        probed, told = fit_probe(session.average, session.untouched, materials.train, held_out)
+    if session.untouched is not None and session.first_look is not None:
+        probed, told = fit_probe(session.average, session.untouched, session.first_look, materials.train, held_out)
         if probed:
             reporter.say(told)
             manifest = replace(manifest, data={**manifest.data, "probe": PROBE_WEIGHT})

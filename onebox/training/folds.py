@@ -156,6 +156,7 @@ def _train_folds(
         from onebox.training.cache import build_cache
         from onebox.training.leaks import who_belongs_together
         from onebox.training.materials import classes_to_learn
+        from onebox.training.processor import processor_set_up
         from onebox.training.reporter import Terminal
     except ModuleNotFoundError as error:
         raise MissingExtraError(
@@ -175,7 +176,7 @@ def _train_folds(
     if count < record.key["folds"]:
         reporter.say(f"Only {count} folds: too few pictures of a class can be kept apart for more.")
     names = [name_of[sample.path] for sample in cache.samples]
-    with api.processor_set_up(config), reporter.bar(f"{count} trainings, per cent") as tell:
+    with processor_set_up(config), reporter.bar(f"{count} trainings, per cent") as tell:
         for fold in range(count):
             judged = np.nonzero(fold_of == fold)[0]
             if all(names[row] in record.rows for row in judged):

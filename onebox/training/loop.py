@@ -24,6 +24,7 @@ from onebox.training.config import TrainConfig
 from onebox.training.losses import criterion
 from onebox.training.model import Network
 from onebox.training.schedule import batch_indices, lr_factor, steps_per_epoch
+from onebox.training.transfer import FirstLook
 from onebox.training.trunk import Trunk
 
 VALIDATION_BATCH = 64
@@ -96,7 +97,7 @@ class Progress:
 class Session:
     """The moving parts of one run: `network` trains, `average` is its exponential moving average (the same network
     where averaging is off) and is what is validated and kept; `untouched` is a pretrained trunk as it was at step 0,
-    where it is wanted for a probe."""
+    where it is wanted for a probe, and `first_look` what it said of the pictures."""
 
     network: nn.Module
     average: Network
@@ -109,6 +110,7 @@ class Session:
     started: float = field(default_factory=time.perf_counter)
     total_steps: int = 1
     untouched: Trunk | None = None
+    first_look: FirstLook | None = None
 
     def elapsed(self) -> float:
         """Seconds of this run so far, earlier sessions of a resumed run included; the main process's clock for all."""
@@ -142,7 +144,7 @@ def make_optimizer(network: Network, config: TrainConfig, trunk_share: float) ->
             if params:
                 decay = config.weight_decay if decays else 0.0
                 groups.append({"params": params, "weight_decay": decay, "share": share, "part": part})
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99), foreach=True)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99), fused=True)
 
 
 def set_trunk_share(optimizer: Any, share: float) -> None:

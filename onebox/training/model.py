@@ -57,14 +57,15 @@ class Network(nn.Module):
         self.register_module("presence_head", None)
         self.probe: Probe | None
         self.register_module("probe", None)
-        self.register_buffer("mean", 255 * torch.tensor(trunk.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(trunk.std).view(1, 3, 1, 1), persistent=False)
-        self.mean: Tensor
-        self.std: Tensor
+        mean, std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (trunk.mean, trunk.std))
+        self.register_buffer("scale", 1 / std, persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
+        self.scale: Tensor
+        self.shift: Tensor
 
     def forward(self, pictures: Tensor) -> NetworkOutput:
         """(B, 3, H, W) float in 0-255 -> NetworkOutput."""
-        x = (pictures - self.mean) / self.std
+        x = self.normalised(pictures)
         maps = self.trunk(x)
         class_taps = [self._tap(m) for m in maps]
         box_taps = [self._tap(m) for m in maps]
@@ -75,15 +76,24 @@ class Network(nn.Module):
             logits = logits + self.probe(x)
         return NetworkOutput(logits, self.box_head(box_taps), class_taps, box_taps, presence)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return self.scale.device
+
+    def normalised(self, pictures: Tensor) -> Tensor:
+        """(B, 3, H, W) float in 0-255 -> the same, of about mean 0 and standard deviation 1, as the trunk reads it."""
+        return torch.addcmul(self.shift, pictures, self.scale)
+
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As every module's; the weights of a finished run bring their presence head and probe with them, those of an
         unfinished one have none."""
         fitted = {part: any(name.startswith(f"{part}.") for name in state_dict) for part in ("presence_head", "probe")}
-        self.presence_head = PresenceHead(self.trunk.channels).to(self.mean.device) if fitted["presence_head"] else None
+        self.presence_head = PresenceHead(self.trunk.channels).to(self.device) if fitted["presence_head"] else None
         self.probe = None
         if fitted["probe"]:
             classes = len(state_dict["probe.linear.bias"])
-            self.probe = Probe(copy.deepcopy(self.trunk), classes).to(self.mean.device)
+            self.probe = Probe(copy.deepcopy(self.trunk), classes).to(self.device)
         loaded = super().load_state_dict(state_dict, strict=strict, assign=assign)
         if self.probe is not None:
             self.probe.share(self.trunk)

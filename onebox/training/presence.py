@@ -26,7 +26,6 @@ from onebox.training.heads import PresenceHead
 from onebox.training.model import Network
 from onebox.training.negatives import make_negatives
 from onebox.training.schedule import batch_indices
-from onebox.training.transfer import MOST_PROBED
 
 #: Pictures with an object, and as many without, that the head is fitted to: this many for each training picture, but no
 #: more than these in all.
@@ -80,15 +79,14 @@ def add_presence(
         scores = torch.cat([head.scores(*_pooled(network, to_float(part))) for part in _parts(usual)])
         head.usual.copy_(scores.mean(dim=0))
         head.spread.copy_(scores.std(dim=0, correction=0).clamp_min(1e-3))
-    network.presence_head = head.to(network.mean.device).eval()
+    network.presence_head = head.to(network.device).eval()
     if val is None or not len(val):
         return None
     return _calibrate(network, val, empty, config)
 
 
-def seconds_needed(network: Network, pictures: int, imgsz: int, *, probed: bool) -> float:
-    """About how long `add_presence` takes for so many training pictures, and a probe of an untouched trunk where one is
-    to be fitted, by the time that one batch takes."""
+def seconds_needed(network: Network, pictures: int, imgsz: int) -> float:
+    """About how long `add_presence` takes for so many training pictures, by the time that one batch takes."""
     x = torch.zeros(BATCH, 3, imgsz, imgsz)
     was_training = network.training
     network.eval()
@@ -98,8 +96,7 @@ def seconds_needed(network: Network, pictures: int, imgsz: int, *, probed: bool)
         _pooled(network, x)
         taken.append(time.perf_counter() - started)
     network.train(was_training)
-    batches = 3 * _steps(pictures) + (min(pictures, MOST_PROBED) / BATCH if probed else 0)
-    return batches * min(taken)
+    return 3 * _steps(pictures) * min(taken)
 
 
 def _steps(pictures: int) -> int:
@@ -216,8 +213,8 @@ def _parts(pictures: Pixels) -> Iterator[Tensor]:
 @torch.no_grad()
 def _pooled(network: Network, x: Tensor) -> tuple[Tensor, Tensor]:
     """(B, 3, S, S) float 0-255 -> pooled features (B, W) and class logits (B, C), on the CPU."""
-    x = x.to(network.mean.device).contiguous(memory_format=torch.channels_last)
-    maps = network.trunk((x - network.mean) / network.std)
+    x = x.to(network.device).contiguous(memory_format=torch.channels_last)
+    maps = network.trunk(network.normalised(x))
     return PresenceHead.pool(maps).float().cpu(), network.class_head(maps).float().cpu()
 
 
@@ -225,7 +222,7 @@ def _pooled(network: Network, x: Tensor) -> tuple[Tensor, Tensor]:
 def _scores(network: Network, x: Tensor) -> Floats:
     """(B, 3, S, S) float 0-255 -> (B, 4) as `presence_features`, of which the presence head's is the only one: it holds
     the class head's energy already, and the edges' sigma tells crops from pictures but not one set from another."""
-    output = network(x.to(network.mean.device))
+    output = network(x.to(network.device))
     assert output.presence is not None
     given = output.presence.double().cpu().numpy()
     found = np.full((len(given), len(FEATURES)), np.nan)

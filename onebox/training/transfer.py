@@ -1,11 +1,12 @@
-"""What a pretrained trunk, untouched, already tells of the classes. Takes a network and the caches of a training;
-gives, before the loop, the trunk's share of the heads' rate, and after it a probe: the untouched trunk's word on the
-class, beside the class head's. Never changes a weight of trunk or heads.
+"""What a pretrained trunk, untouched, already tells of the classes. Takes a network and the caches of a training; looks
+at the pictures once, before the loop, and gives the trunk's share of the heads' rate then, and after the loop a probe:
+the untouched trunk's word on the class, beside the class head's. Never changes a weight of trunk or heads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,45 +28,68 @@ PRETRAINED_SHARE = 0.25
 #: (least top-1, share): a trunk that tells fewer of the held-out pictures learns faster. Hands, of which it tells .61,
 #: gain .025 joint from 1.0; things that ImageNet has, .89 and more, lose .012 mean IoU (docs/log.md, 2026-11-23).
 SHARES = ((0.8, PRETRAINED_SHARE), (0.65, 0.5), (0.0, 1.0))
-#: No more pictures than these are looked at, and fewer held-out ones say nothing.
-MOST, FEWEST = 1024, 30
+#: Fewer held-out pictures than these say nothing.
+FEWEST = 30
 RIDGE = 0.3
-#: A probe is fitted to no more training pictures than these: it has a few thousand weights.
-MOST_PROBED = 4096
+#: No more training pictures than these are looked at for the share alone, and for a probe, which has a few thousand
+#: weights; and no more held-out ones.
+MOST_FOR_SHARE, MOST_FOR_PROBE, MOST_HELD_OUT = 1024, 4096, 1024
 BATCH = 32
 
 
-def choose_share(network: Network, train: Cache, held_out: Cache | None) -> tuple[float, float | None]:
+@dataclass(frozen=True, slots=True)
+class FirstLook:
+    """Means of an untouched trunk's coarsest map: `known` (N, D) of the training pictures `rows` (N,), and `asked`
+    (M, D) of the held-out pictures `asked_rows` (M,), of which there may be none."""
+
+    rows: npt.NDArray[np.int64]
+    known: Floats
+    asked_rows: npt.NDArray[np.int64]
+    asked: Floats
+
+
+def look_first(network: Network, train: Cache, held_out: Cache | None, *, probed: bool) -> FirstLook:
+    """To be called before the loop: what the trunk of `network` says of the pictures as it is. `probed`: of as many as
+    a probe is fitted to."""
+    rows = _some(len(train), MOST_FOR_PROBE if probed else MOST_FOR_SHARE)
+    known = _pooled(network, train.pictures[rows])
+    if held_out is None or not len(held_out):
+        return FirstLook(rows, known, np.zeros(0, dtype=np.int64), np.zeros((0, known.shape[1])))
+    asked = _some(len(held_out), MOST_HELD_OUT)
+    return FirstLook(rows, known, asked, _pooled(network, held_out.pictures[asked]))
+
+
+def choose_share(first: FirstLook, train: Cache, held_out: Cache | None) -> tuple[float, float | None]:
     """The trunk's share of the heads' rate, and the top-1 score (0-1) that it was chosen by: that of a ridge regression
     on the trunk's pooled features, fitted to the training pictures and judged on the held-out ones. None where there
     are too few of those, or one class only; the share is then PRETRAINED_SHARE."""
     if held_out is None or len(held_out) < FEWEST or len(np.unique(train.labels)) < 2:
         return PRETRAINED_SHARE, None
-    taught, judged = (_some(cache) for cache in (train, held_out))
-    known, asked = _pooled(network, train.pictures[taught]), _pooled(network, held_out.pictures[judged])
-    weights, bias = ridge(known, train.labels[taught], int(train.labels.max()) + 1)
-    given = asked @ weights + bias
-    top1 = float((given.argmax(axis=1) == held_out.labels[judged]).mean())
+    weights, bias = ridge(first.known, train.labels[first.rows], int(train.labels.max()) + 1)
+    given = first.asked @ weights + bias
+    top1 = float((given.argmax(axis=1) == held_out.labels[first.asked_rows]).mean())
     return next(share for least, share in SHARES if top1 >= least), top1
 
 
-def fit_probe(network: Network, untouched: Trunk, train: Cache, held_out: Cache | None) -> tuple[bool, str]:
-    """Gives `network`, which the loop is done with, a probe of the trunk that it began with, fitted to the training
-    pictures - unless the held-out ones are less likely with it, each at their best temperature. Whether it has one now,
-    and what there is to say of it. `untouched` is used up."""
+def fit_probe(
+    network: Network, untouched: Trunk, first: FirstLook, train: Cache, held_out: Cache | None
+) -> tuple[bool, str]:
+    """Gives `network`, which the loop is done with, a probe of the trunk that it began with, fitted to what that said
+    `first` of the training pictures - unless the held-out ones are less likely with it, each at their best temperature.
+    Whether it has one now, and what there is to say of it. `untouched` is used up."""
     classes = network.class_head.classes
-    some = np.sort(np.random.default_rng(0).permutation(len(train))[:MOST_PROBED])
-    weights, bias = ridge(_pooled(network, train.pictures[some], untouched), train.labels[some], classes)
-    probe = Probe(untouched, classes).to(network.mean.device)
-    with torch.no_grad():
-        probe.linear.weight.copy_(torch.from_numpy(PROBE_WEIGHT * weights.T))
-        probe.linear.bias.copy_(torch.from_numpy(PROBE_WEIGHT * bias))
+    weights, bias = (PROBE_WEIGHT * part for part in ridge(first.known, train.labels[first.rows], classes))
     told = "What the untouched trunk says of the class counts, too."
     if held_out is not None and len(held_out) >= FEWEST:
-        losses = [_loss(_logits(network, held_out.pictures, with_), held_out.labels) for with_ in (None, probe)]
+        logits, labels = _logits(network, held_out.pictures[first.asked_rows]), held_out.labels[first.asked_rows]
+        losses = [_loss(said, labels) for said in (logits, logits + first.asked @ weights + bias)]
         if losses[1] >= losses[0]:
             return False, ""
         told = f"{told[:-1]}: the held-out pictures' loss goes from {losses[0]:.3f} to {losses[1]:.3f}."
+    probe = Probe(untouched, classes).to(network.device)
+    with torch.no_grad():
+        probe.linear.weight.copy_(torch.from_numpy(weights.T))
+        probe.linear.bias.copy_(torch.from_numpy(bias))
     probe.share(network.trunk)
     network.probe = probe
     return True, told
@@ -93,16 +117,13 @@ def ridge(known: Floats, labels: npt.NDArray[np.int64], classes: int) -> tuple[F
 
 
 @torch.no_grad()
-def _logits(network: Network, pictures: npt.NDArray[Any], probe: Probe | None) -> Floats:
-    """(N, C) of uint8 pictures, with what `probe` adds."""
+def _logits(network: Network, pictures: npt.NDArray[Any]) -> Floats:
+    """(N, C) of uint8 pictures."""
     found = []
     network.eval()
     for start in range(0, len(pictures), BATCH):
-        x = to_float(torch.from_numpy(pictures[start : start + BATCH])).to(network.mean.device)
-        logits = network(x).logits
-        if probe is not None:
-            logits = logits + probe((x - network.mean) / network.std)
-        found.append(logits.double().cpu().numpy())
+        x = to_float(torch.from_numpy(pictures[start : start + BATCH])).to(network.device)
+        found.append(network(x).logits.double().cpu().numpy())
     return np.concatenate(found)
 
 
@@ -112,8 +133,8 @@ def _loss(logits: Floats, labels: npt.NDArray[np.int64]) -> float:
     return float(-np.log(p[np.arange(len(p)), labels] + 1e-300).mean())
 
 
-def _some(cache: Cache) -> npt.NDArray[np.int64]:
-    return np.sort(np.random.default_rng(0).permutation(len(cache))[:MOST])
+def _some(count: int, most: int) -> npt.NDArray[np.int64]:
+    return np.sort(np.random.default_rng(0).permutation(count)[:most])
 
 
 @torch.no_grad()
@@ -124,7 +145,7 @@ def _pooled(network: Network, pictures: npt.NDArray[Any], trunk: Trunk | None = 
     reader.eval()
     found = []
     for start in range(0, len(pictures), BATCH):
-        x = to_float(torch.from_numpy(pictures[start : start + BATCH])).to(network.mean.device)
-        found.append(reader((x - network.mean) / network.std)[-1].mean(dim=(2, 3)).double().cpu().numpy())
+        x = to_float(torch.from_numpy(pictures[start : start + BATCH])).to(network.device)
+        found.append(reader(network.normalised(x))[-1].mean(dim=(2, 3)).double().cpu().numpy())
     reader.train(was_training)
     return np.concatenate(found)

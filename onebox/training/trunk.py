@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from onebox.errors import ConfigError, WeightsError
 from onebox.training.config import PLAIN_TRUNK
+from onebox.training.folding import fold_pairs
 
 WAYS_ON = "Give a file with --weights FILE.safetensors, or train from random weights with --weights none."
 
@@ -129,6 +130,7 @@ def build_trunk(name: str, weights: str, imgsz: int, *, freeze: int = 0) -> Trun
         _load(trunk, state, where=weights)
     if weights != "none":
         trunk.freeze(freeze)
+        fold_pairs(trunk.net, torch.linspace(-2, 2, 3 * imgsz * imgsz).view(1, 3, imgsz, imgsz))
     return trunk
 
 
