@@ -95,6 +95,14 @@ def test_a_network_computed_in_another_order_than_it_is_written_in_is_left_alone
     assert all(bool((m.running_mean == 0).all()) for m in (net.norm1, net.norm2))
 
 
+def test_a_norm_without_statistics_or_scale_of_its_own_is_left_alone() -> None:
+    for options in ({"track_running_stats": False}, {"affine": False}):
+        net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, **options))
+        wanted = net.eval()(PICTURES)
+        assert fold_pairs(net, PICTURES) == 0
+        assert torch.equal(net(PICTURES), wanted)
+
+
 def test_a_copy_goes_its_own_way() -> None:
     net = started("resnet18").eval()
     fold_pairs(net, PICTURES)

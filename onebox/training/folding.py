@@ -84,6 +84,7 @@ def fold_pairs(net: nn.Module, example: Tensor) -> int:
         for conv, norm in pairwise(parent.children())
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         if type(conv) in _PAIRED and type(norm) in _PAIRED and conv.out_channels == norm.num_features
+        if norm.affine and norm.running_mean is not None
     ]
     was_training = net.training
     net.eval()
