@@ -46,10 +46,9 @@ def textbook_losses(network: Any, cache: Cache, rows: Any, unit: float = 1.0) ->
     truth = torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dim=1) * unit
     pictures = to_float(torch.from_numpy(cache.pictures)[rows])
     mean, std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (network.trunk.mean, network.trunk.std))
-    normalised = network.normalised(
-        pictures
-    )  # not ours: Adam makes a whole step of what rounding does to a gradient of 0
+    normalised = network.normalised(pictures)
     torch.testing.assert_close(normalised, (pictures - mean) / std, rtol=1e-5, atol=1e-6)
+    # the network's own from here on: Adam makes a whole step of what rounding leaves of a gradient of nothing
     features = network.trunk(normalised)[-1]
     log_probabilities = torch.log_softmax(network.class_head([features]), dim=1)
     boxes = network.box_head([features]).boxes_cxcywh_01
