@@ -19,7 +19,7 @@ from onebox.training.config import make_config
 from onebox.training.folding import fold_pairs, unfold
 from onebox.training.heads import Probe
 from onebox.training.model import build_network
-from onebox.training.trunk import Trunk
+from onebox.training.trunk import Trunk, build_trunk
 
 PICTURES = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 4 - 2
 
@@ -114,6 +114,15 @@ def test_a_copy_goes_its_own_way() -> None:
                 layer.running_mean += 1
         assert all(torch.equal(a, b) for a, b in zip(net(PICTURES), before, strict=True))
         assert not torch.equal(other(PICTURES)[0], before[0])
+
+
+def test_held_norms_are_in_evaluation_mode_from_the_start(tmp_path: Path) -> None:
+    weights = tmp_path / "random.safetensors"
+    save_file(dict(timm.create_model("mobilenetv3_small_050", pretrained=False).state_dict()), weights)
+    trunk = build_trunk("mobilenetv3_small_050", str(weights), 64, freeze=8)
+    norms = [m for m in trunk.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {m.training for m in norms} == {True, False}
+    assert all(m.training == m.weight.requires_grad for m in norms)
 
 
 def test_a_probe_shares_no_convolution_whose_norm_has_moved(tmp_path: Path) -> None:

@@ -129,8 +129,8 @@ def build_trunk(name: str, weights: str, imgsz: int, *, freeze: int = 0) -> Trun
             raise WeightsError(f"not a readable .safetensors file ({error})", where=weights, fix=WAYS_ON) from error
         _load(trunk, state, where=weights)
     if weights != "none":
-        trunk.freeze(freeze)
         fold_pairs(trunk.net, torch.linspace(-2, 2, 3 * imgsz * imgsz).view(1, 3, imgsz, imgsz))
+        trunk.freeze(freeze)
     return trunk
 
 
