@@ -18,7 +18,7 @@ from benchmarks.accuracy.answers import Answers, Job, median_answers, score
 from benchmarks.accuracy.methods import METHODS, REFERENCE, Tools
 from benchmarks.accuracy.plan import plan, steps
 from benchmarks.accuracy.rows import append_row, read_rows, watched
-from benchmarks.accuracy.table import few_table, from_scratch, paired_table, report, summary
+from benchmarks.accuracy.table import circumstances, few_table, from_scratch, paired_table, report, summary
 from benchmarks.accuracy.tasks import SETS, Task, copies_across, make_tasks, take_few
 from onebox.dataset import load_dataset
 from onebox.errors import DataError
@@ -148,7 +148,16 @@ def test_the_circumstances_show_another_process(tmp_path: Path) -> None:
         found = watched(lambda: time.sleep(1.5) or {"task": "s"})  # type: ignore[func-returns-value]
         other.kill()
     assert found["others"] > 0.3
-    assert {"date", "machine", "cores", "load", "nice", "onebox"} <= found.keys()
+    assert {"date", "machine", "cores", "load", "nice", "pace", "onebox"} <= found.keys()
+
+
+def test_a_machine_that_was_slower_for_one_method_shows() -> None:
+    paces = {"default": (40.0, 44.0, 48.0), "plain": (40.0, 42.0, 44.0), "fastai": (30.0, 33.0, 90.0)}
+    rows = [row(m, HIGH, "1" * 40, seed=i, pace=p) for m, of in paces.items() for i, p in enumerate(of)]
+    told = circumstances([*rows, row("scratch", HIGH, "1" * 40)])
+    assert "The machine's pace before 9 of the trainings: 42 turns a second in the middle, 30 to 90" in told
+    assert told.endswith("* s, 1 min: pace over that of default, in the middle: fastai 0.75")
+    assert "pace" not in circumstances([row("scratch", HIGH, "1" * 40)])
 
 
 # ---- answers

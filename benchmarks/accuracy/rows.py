@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import psutil
 
 import onebox
@@ -59,9 +60,9 @@ def append_row(path: Path, row: Row) -> None:
 
 def watched(run: Callable[[], Row]) -> Row:
     """The row that `run` gives, with date, machine, cores, the one-minute load average at the start, the priority
-    ("nice"), and `others`: how many cores all other processes kept busy on average meanwhile, so that a busy machine
-    shows."""
-    load, began = os.getloadavg()[0], time.perf_counter()
+    ("nice"), `others`: how many cores all other processes kept busy on average meanwhile, so that a busy machine
+    shows, and `pace`, how fast the machine was just before: a virtual one is slower at some hours than at others."""
+    load, fast, began = os.getloadavg()[0], pace(), time.perf_counter()
     machine, ours = _busy_machine(), _busy_here()
     row = run()
     took = time.perf_counter() - began
@@ -73,9 +74,24 @@ def watched(run: Callable[[], Row]) -> Row:
         "load": round(load, 2),
         "others": round(max(0.0, others), 2),
         "nice": os.nice(0),
+        "pace": round(fast, 1),
         "onebox": onebox.__version__,
     }
     return {**row, **circumstances}
+
+
+def pace(seconds: float = 2.0) -> float:
+    """Turns a second of a fixed piece of arithmetic, half of it bound by the processor and half by the memory, over
+    about `seconds`. Only to be compared with itself on the same kind of machine."""
+    a = np.full((512, 512), 0.5, np.float32)
+    b = np.full((4, 1024, 1024), 0.5, np.float32)
+    turns, began = 0, time.perf_counter()
+    while (took := time.perf_counter() - began) < seconds:
+        for _ in range(2):
+            _ = a @ a
+            _ = b + b
+        turns += 1
+    return turns / took
 
 
 def _busy_machine() -> float:

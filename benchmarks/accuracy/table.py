@@ -27,6 +27,8 @@ DECISIVE = ("joint_50", "mean_iou")
 #: From scratch, mean IoU of onebox over that of the better of these is to be at least FROM_SCRATCH_BAR.
 ULTRALYTICS = ("yolo11n", "yolo26n")
 FROM_SCRATCH_BAR = 1.15
+#: The machine was faster or slower for one method than for another by more than this: said.
+PACE_APART = 0.1
 
 
 def report(rows: Sequence[Row]) -> str:
@@ -146,8 +148,29 @@ def circumstances(rows: Sequence[Row]) -> str:
             f"* {min(r['date'] for r in rows)} to {max(r['date'] for r in rows)}; {'; '.join(machines)}",
             f"* {len(rows)} trainings. Other processes kept more than a fifth of a core busy during {shared} of them; "
             f"the most, {busy[0]:.2f} cores, during {busy[2]}, {busy[3]}, seed {busy[4]} (load {busy[1]:.2f} before)",
+            *_paces(rows),
         ]
     )
+
+
+def _paces(rows: Sequence[Row]) -> list[str]:
+    """How fast the machine was before the runs, and where it was another machine, so to speak, for the two sides of a
+    comparison: equal minutes are then not equal work."""
+    known = [row for row in rows if row.get("pace")]
+    if not known:
+        return []
+    fast = [row["pace"] for row in known]
+    lines = [
+        f"* The machine's pace before {len(known)} of the trainings: {np.median(fast):.0f} turns a second in the "
+        f"middle, {min(fast):.0f} to {max(fast):.0f}"
+    ]
+    for (name, minutes), of_set in _by_set(known).items():
+        groups = {m: float(np.median([r["pace"] for r in g])) for m, g in _by_method(of_set).items()}
+        ours = groups.pop(REFERENCE, None)
+        apart = [f"{m} {p / ours:.2f}" for m, p in groups.items() if ours and abs(p / ours - 1) > PACE_APART]
+        if apart:
+            lines.append(f"* {name}, {minutes:g} min: pace over that of {REFERENCE}, in the middle: {', '.join(apart)}")
+    return lines
 
 
 def _few_against_all(rows: Sequence[Row], counts: Sequence[int]) -> list[str]:
