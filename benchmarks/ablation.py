@@ -2,13 +2,13 @@
 set. Test parts are never read, so that settings can be chosen here.
 
     python -m benchmarks.ablation NAME [--only pets3] [--folds 0,1] [--seeds 1] [--seen 10000] [--with bins=96]
-                                       [--constant losses.SOFT_SIGMA_BINS=1] [--swap ciou]
+                                       [--constant losses.SOFT_SIGMA_BINS=1] [--swap ciou] [--as-product]
     python -m benchmarks.ablation --table BASE          # every other name against BASE, on the same pictures
 
 Each class's pictures are cut, in the order of their names and with copies and siblings on one side, into five parts;
 fold k is judged by what was trained on the others, by averaged weights after `--seen` pictures, whatever the clock.
-A change is a setting (`--with`), a number of a module of `onebox.training` (`--constant`), one of SWAPS (`--swap`), or
-the code itself: NAME is only what its rows are called, in OUT/rows.jsonl.
+A change is a setting (`--with`), a number of a module of `onebox.training` (`--constant`), one of
+`ablation_swaps.SWAPS` (`--swap`), or the code itself: NAME is only what its rows are called, in OUT/rows.jsonl.
 """
 
 from __future__ import annotations
@@ -23,18 +23,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+import onebox
+from benchmarks.ablation_swaps import SWAPS
 from benchmarks.accuracy import TRUNK, WEIGHTS
 from benchmarks.accuracy.paired import difference, mean_of
 from benchmarks.accuracy.tasks import make_tasks
 from onebox.boxes import iou
 from onebox.dataset import Dataset
-from onebox.training import let_waiting_threads_sleep
+from onebox.evaluation import judge
+from onebox.manifest import Manifest
+from onebox.metrics import learn_baseline
+from onebox.training.api import resolve, start_engine, start_session
+from onebox.training.augment import to_float
 from onebox.training.cache import Cache, build_cache
 from onebox.training.config import TrainConfig, make_config
 from onebox.training.leaks import who_belongs_together
+from onebox.training.looks import LEAST_GAIN
+from onebox.training.loop import Session, set_trunk_share, train_epochs
+from onebox.training.model import Network
+from onebox.training.predictor import TorchLocalizer
+from onebox.training.processor import processor_set_up
+from onebox.training.transfer import FirstLook, choose_share, fit_probe, look_first
 
-SWAPS = ("ciou", "diou", "laplace", "still_norms", "still_depthwise", "decay_all")
 SETS = ("tiny_vid", "pets3", "caltech22_mat", "asl_yolo", "pets37", "vegetables3", "tiny_imagenet20", "demo")
 FOLDS = 5
 FIGURES = ("joint_50", "mean_iou", "top1", "box_acc_75")
@@ -55,113 +67,82 @@ def cut(data: Dataset, cache: Cache, fold: int) -> tuple[Cache, Cache]:
     return cache.copied(np.nonzero(~judged)[0]), cache.copied(np.nonzero(judged)[0])
 
 
-def run(taught: Cache, judged: Cache, config: TrainConfig, classes: tuple[str, ...], seen: int) -> dict[str, Any]:
-    """Trains on the one, asks for the other: every picture's IoU and class, and the processor time it took."""
-    import torch
-
-    from onebox.training.api import resolve, start_engine, start_session
-    from onebox.training.augment import to_float
-    from onebox.training.loop import set_trunk_share, train_epochs
-    from onebox.training.processor import processor_set_up
-    from onebox.training.transfer import choose_share, look_first
-
+def run(taught: Cache, judged: Cache, data: Dataset, config: TrainConfig, how: argparse.Namespace) -> dict[str, Any]:
+    """Trains on the one, asks for the other, both of them pictures of `data`: every picture's IoU and class, and the
+    processor time it took."""
+    classes, seen = data.class_names, how.seen
     epochs = config.epochs or max(1, round(seen / len(taught)))
     with processor_set_up(config):
         session = start_session(
             resolve(replace(config, epochs=epochs, patience=0.0), len(taught)), classes, start_engine(config)
         )
-        if config.trunk_lr is None and session.config.weights != "none":
-            first = look_first(session.average, taught, judged, probed=False)
-            set_trunk_share(session.optimizer, choose_share(first, taught, judged)[0])
+        first = None
+        if session.config.weights != "none":
+            first = look_first(session.average, taught, judged, probed=how.as_product)
+            if config.trunk_lr is None:
+                set_trunk_share(session.optimizer, choose_share(first, taught, judged)[0])
         begun = time.process_time()
+        for name in how.swaps:
+            SWAPS[name].prepare(session, first, taught)
         for row in train_epochs(session, taught, None):
             last = row
         seconds = time.process_time() - begun
-        overlaps, right = [], []
         session.average.eval()
-        with torch.no_grad():
-            for start in range(0, len(judged), 64):
-                part = slice(start, start + 64)
-                answer = session.average(to_float(torch.from_numpy(judged.pictures[part])))
-                overlaps.append(iou(answer.box.boxes_01.clamp(0, 1).numpy(), judged.boxes_01[part]))
-                right.append(answer.logits.argmax(1).numpy() == judged.labels[part])
-    ious, known = np.concatenate(overlaps), np.concatenate(right)
+        if how.as_product:
+            assert first is not None, "--as-product: from random weights nothing is added to the network as it is"
+            answers = as_product(session, first, taught, judged, data)
+        else:
+            answers = {"pictures": _answers(session.average, judged)}
     return {
         "epochs": epochs,
         "cpu_seconds": round(seconds, 1),
         "box_weight": last.box_weight,
         "loss_class": last.loss_class,
         "loss_box": last.loss_box,
-        "pictures": {
-            "iou": [round(float(v), 4) for v in ious],
-            "right": "".join("01"[int(v)] for v in known),
-            "joint": "".join("01"[int(v)] for v in known & (ious > 0.5)),
-        },
+        **answers,
     }
 
 
-def swap(name: str) -> None:
-    """Puts one of SWAPS in the place of what the product does, for this process."""
-    import torch
-    from torch import nn
-    from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss
+def _answers(network: Network, judged: Cache) -> dict[str, Any]:
+    """Of the network as it is, at one look."""
+    overlaps, right = [], []
+    with torch.no_grad():
+        for start in range(0, len(judged), 64):
+            part = slice(start, start + 64)
+            answer = network(to_float(torch.from_numpy(judged.pictures[part])))
+            overlaps.append(iou(answer.box.boxes_01.clamp(0, 1).numpy(), judged.boxes_01[part]))
+            right.append(answer.logits.argmax(1).numpy() == judged.labels[part])
+    return _pictures(np.concatenate(overlaps), np.concatenate(right))
 
-    from onebox.training import losses, trunk
 
-    def instead_of_giou(loss: Any) -> Any:
-        def ordered(boxes: Any, true: Any) -> Any:
-            low, high = torch.minimum(boxes[:, :2], boxes[:, 2:]), torch.maximum(boxes[:, :2], boxes[:, 2:])
-            return loss(torch.cat([low, high], dim=1), true, reduction="mean")
+def _pictures(ious: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    return {
+        "iou": [round(float(v), 4) for v in ious],
+        "right": "".join("01"[int(v)] for v in right),
+        "joint": "".join("01"[int(v)] for v in right & (ious > 0.5)),
+    }
 
-        return ordered
 
-    if name in {"ciou", "diou"}:
-        losses.giou_loss = instead_of_giou({"ciou": complete_box_iou_loss, "diou": distance_box_iou_loss}[name])
-    elif name == "laplace":  # each edge's error by its own spread: -log of a Laplace density, beside the other parts
-        before = losses.criterion
-
-        def criterion(logits: Any, box: Any, labels: Any, true: Any, **options: Any) -> Any:
-            found = before(logits, box, labels, true, **options)
-            spread = box.sigmas_01.clamp_min(0.005)
-            return found._replace(
-                box_loss=found.box_loss + 0.5 * ((box.boxes_01 - true).abs() / spread + spread.log()).mean()
-            )
-
-        importlib.import_module("onebox.training.loop").criterion = criterion
-    elif name == "still_norms":  # every BatchNorm of the trunk keeps its pretrained statistics
-        train = trunk.TimmTrunk.train
-
-        def still(self: Any, mode: bool = True) -> Any:
-            train(self, mode)
-            for layer in self.net.modules():
-                if isinstance(layer, nn.BatchNorm2d):
-                    layer.eval()
-            return self
-
-        trunk.TimmTrunk.train = still
-    elif name == "still_depthwise":  # the trunk's depthwise filters keep their pretrained weights
-        model = importlib.import_module("onebox.training.model")
-        build = model.build_trunk
-
-        def held(*args: Any, **options: Any) -> Any:
-            made = build(*args, **options)
-            for layer in made.modules():
-                if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1:
-                    layer.weight.requires_grad_(False)
-            return made
-
-        model.build_trunk = held
-    elif name == "decay_all":  # weight decay on biases and normalisation, too
-        loop = importlib.import_module("onebox.training.loop")
-        make = loop.make_optimizer
-
-        def everything(network: Any, config: Any, share: float) -> Any:
-            optimizer = make(network, config, share)
-            for group in optimizer.param_groups:
-                group["weight_decay"] = config.weight_decay
-            return optimizer
-
-        importlib.import_module("onebox.training.api").make_optimizer = everything
+def as_product(session: Session, first: FirstLook, taught: Cache, judged: Cache, data: Dataset) -> dict[str, Any]:
+    """What a finished model would answer for the pictures of `judged`, which are among `data`: with a probe of the
+    untouched trunk, and at two looks, each where these pictures gain by it, as held-out ones decide in the product."""
+    network, config, names = session.average, session.config, data.class_names
+    probed = session.untouched is not None and fit_probe(network, session.untouched, first, taught, judged)[0]
+    manifest = Manifest(
+        class_names=names, imgsz=config.imgsz, backbone=config.backbone, recipe=config.recipe,
+        box_head=config.box_head, onebox_version=onebox.__version__,
+        baseline=learn_baseline(taught.labels, taught.boxes_01, names), data={}, refine=False,
+    )  # fmt: skip
+    place = {s.path: i for i, s in enumerate(data)}
+    asked = data.subset([place[s.path] for s in judged.samples])
+    records = [
+        judge(TorchLocalizer(network, replace(manifest, refine=twice)), asked, resamples=10).records
+        for twice in (False, True)
+    ]
+    ious = [np.array([r.iou for r in found]) for found in records]
+    looks = 2 if ious[1].mean() - ious[0].mean() >= LEAST_GAIN else 1
+    right = np.array([r.prediction.label == r.label for r in records[looks - 1]])
+    return {"probed": probed, "looks": looks, "pictures": _pictures(ious[looks - 1], right)}
 
 
 def table(rows: list[dict[str, Any]], base: str) -> str:
@@ -193,7 +174,6 @@ def main() -> None:
         chosen = [r for r in rows if not args.only or r["set"] in args.only]
         print(table([r for r in chosen if r["seen"] == args.seen], args.table))
         return
-    let_waiting_threads_sleep()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
     settings = dict(one.split("=", 1) for one in args.settings)
     for one in args.constants:
@@ -202,7 +182,7 @@ def main() -> None:
         assert isinstance(getattr(found, constant), (int, float)), f"{one}: not a number of that module"
         setattr(found, constant, float(value))
     for one in args.swaps:
-        swap(one)
+        SWAPS[one].put()
     done = {(r["name"], r["task"], r["seed"], r["seen"]) for r in rows}
     for set_name in args.only or SETS:
         task = make_tasks(set_name, Path("runs/accuracy"))[0]
@@ -221,11 +201,12 @@ def main() -> None:
                 config = make_config(**wanted, seed=seed)
                 cache = cache or build_cache(task.train, task.train.class_names, config.imgsz)
                 taught, judged = cut(task.train, cache, fold)
-                found = run(taught, judged, config, task.train.class_names, args.seen)
+                found = run(taught, judged, task.train, config, args)
                 row = {
                     **dict(zip(("name", "task", "seed", "seen"), key, strict=True)),
                     "set": set_name, "test": f"{set_name}/{fold}", "commit": commit.strip(), "settings": settings,
                     "constants": args.constants, "swaps": args.swaps, "imgsz": config.imgsz,
+                    "as_product": args.as_product,
                     **found,
                 }  # fmt: skip
                 with file.open("a") as out:
@@ -247,6 +228,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--with", dest="settings", action="append", default=[], metavar="SETTING=VALUE")
     parser.add_argument("--constant", dest="constants", action="append", default=[], metavar="MODULE.NAME=NUMBER")
     parser.add_argument("--swap", dest="swaps", action="append", default=[], choices=SWAPS)
+    parser.add_argument("--as-product", action="store_true", help="judged with probe and second look where they pay")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
     return parser.parse_args()
 

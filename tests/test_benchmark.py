@@ -103,12 +103,21 @@ def test_from_scratch_is_compared_with_the_better_of_the_two() -> None:
         return [row(m, [v] * 4, "1111", set=name, task=name) for m, v in zip(methods, values, strict=True)]
 
     told = from_scratch([*of("a", 0.6, 0.4, 0.3), *of("b", 0.6, 0.5, 0.6)])
-    assert "| a | 1 | 0.600 | 0.400 | 0.300 | 1.50 |" in told
-    assert "| b | 1 | 0.600 | 0.500 | 0.600 | 1.00 |" in told
+    assert "| a | 1 | 0.600 | 0.400 | 0.300 | 1.50 | 0.400 | 1.50 |" in told
+    assert "| b | 1 | 0.600 | 0.500 | 0.600 | 1.00 | 0.600 | 1.00 |" in told
     # means .600 and .500; ratios 1.5 and 1
-    assert "Over 2 sets: 0.600 / 0.500 = 1.20; mean of the sets' ratios 1.25. At least 1.15: yes" in told
+    which = "Over 2 sets, its own boxes"
+    assert f"{which}: 0.600 / 0.500 = 1.20; mean of the sets' ratios 1.25. At least 1.15: yes" in told
     assert "At least 1.15: no" in from_scratch(of("b", 0.6, 0.5, 0.6))
     assert from_scratch([row("scratch", HIGH, "1" * 40)]) == ""
+
+
+def test_from_scratch_an_unsure_box_gives_way_to_the_median_box() -> None:
+    timid = row("yolo11n", [0.8, 0.1, 0.0, 0.2], "0000", sure="1001")
+    told = from_scratch([row("scratch", [0.6] * 4, "1111"), timid, row("median", [0.5, 0.5, 0.7, 0.5], "0000")])
+    # own: (.8 + .1 + 0 + .2) / 4 = .275; with the median box for the second and third: (.8 + .5 + .7 + .2) / 4 = .55
+    assert "| s | 1 | 0.600 | 0.275 |  | 2.18 | 0.550 | 1.09 |" in told
+    assert "Over 1 sets, with median boxes: 0.600 / 0.550 = 1.09" in told
 
 
 def test_learning_curves_and_few_against_all() -> None:
@@ -148,7 +157,7 @@ def test_the_circumstances_show_another_process(tmp_path: Path) -> None:
         found = watched(lambda: time.sleep(1.5) or {"task": "s"})  # type: ignore[func-returns-value]
         other.kill()
     assert found["others"] > 0.3
-    assert {"date", "machine", "cores", "load", "nice", "pace", "onebox"} <= found.keys()
+    assert {"date", "machine", "cores", "load", "nice", "pace", "stolen", "onebox"} <= found.keys()
 
 
 def test_a_machine_that_was_slower_for_one_method_shows() -> None:

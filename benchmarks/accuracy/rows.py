@@ -61,9 +61,10 @@ def append_row(path: Path, row: Row) -> None:
 def watched(run: Callable[[], Row]) -> Row:
     """The row that `run` gives, with date, machine, cores, the one-minute load average at the start, the priority
     ("nice"), `others`: how many cores all other processes kept busy on average meanwhile, so that a busy machine
-    shows, and `pace`, how fast the machine was just before: a virtual one is slower at some hours than at others."""
+    shows, `stolen`: how many cores' worth of time the host of a virtual machine kept back, and `pace`, how fast the
+    machine was just before: it may be slower at some hours than at others."""
     load, fast, began = os.getloadavg()[0], pace(), time.perf_counter()
-    machine, ours = _busy_machine(), _busy_here()
+    machine, ours, stolen = _busy_machine(), _busy_here(), _stolen()
     row = run()
     took = time.perf_counter() - began
     others = (_busy_machine() - machine - (_busy_here() - ours)) / max(took, 1e-9)
@@ -73,6 +74,7 @@ def watched(run: Callable[[], Row]) -> Row:
         "cores": os.cpu_count(),
         "load": round(load, 2),
         "others": round(max(0.0, others), 2),
+        "stolen": round((_stolen() - stolen) / max(took, 1e-9), 2),
         "nice": os.nice(0),
         "pace": round(fast, 1),
         "onebox": onebox.__version__,
@@ -98,6 +100,11 @@ def _busy_machine() -> float:
     """Seconds that all cores together have worked since the machine started."""
     t = psutil.cpu_times()
     return t.user + t.system + getattr(t, "nice", 0.0) + getattr(t, "irq", 0.0) + getattr(t, "softirq", 0.0)
+
+
+def _stolen() -> float:
+    """Seconds that all cores together wanted to work and were not let by the host; 0 where that is not told."""
+    return float(getattr(psutil.cpu_times(), "steal", 0.0))
 
 
 def _busy_here() -> float:

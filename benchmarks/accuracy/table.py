@@ -92,30 +92,46 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def from_scratch(rows: Sequence[Row]) -> str:
-    """Mean IoU of onebox from random weights beside that of the better Ultralytics model of each set."""
-    lines = _head("set", "minutes", "scratch", *ULTRALYTICS, "scratch / the better")
-    pairs: list[tuple[float, float]] = []
+    """Mean IoU of onebox from random weights beside that of the better Ultralytics model of each set: of its most
+    confident boxes, and again with the median box of the training pictures wherever that confidence is below .001."""
+    lines = _head("set", "minutes", "scratch", *ULTRALYTICS, "scratch / the better", "with median boxes", "ratio")
+    found: list[tuple[float, float, float]] = []
     for (name, minutes), of_set in _by_set(rows).items():
         groups = _by_method(of_set)
         theirs = {m: mean_of(groups[m], "mean_iou").mean for m in ULTRALYTICS if m in groups}
         if "scratch" not in groups or not theirs:
             continue
-        ours, best = mean_of(groups["scratch"], "mean_iou").mean, max(theirs.values())
-        pairs.append((ours, best))
+        helped = {m: _with_median_boxes(groups[m], groups.get("median", [])) for m in theirs}
+        ours = mean_of(groups["scratch"], "mean_iou").mean
+        found.append((ours, max(theirs.values()), max(helped.values())))
         cells = [f"{theirs[m]:.3f}" if m in theirs else "" for m in ULTRALYTICS]
-        lines.append(_line(name, f"{minutes:g}", f"{ours:.3f}", *cells, _ratio(ours, best)))
-    if not pairs:
+        ratios = [_ratio(ours, found[-1][1]), f"{found[-1][2]:.3f}", _ratio(ours, found[-1][2])]
+        lines.append(_line(name, f"{minutes:g}", f"{ours:.3f}", *cells, *ratios))
+    if not found:
         return ""
-    ours, best = (float(np.mean(column)) for column in zip(*pairs, strict=True))
-    ratios = [a / b for a, b in pairs if b > 0]
-    of_means = ours / best if best > 0 else float("inf")
-    lines += [
-        "",
-        f"Over {len(pairs)} sets: {ours:.3f} / {best:.3f} = {_ratio(ours, best)}; mean of the sets' ratios "
-        f"{np.mean(ratios) if ratios else float('inf'):.2f}. "
-        f"At least {FROM_SCRATCH_BAR}: {_yes(of_means >= FROM_SCRATCH_BAR)}",
-    ]
+    lines.append("")
+    for i, which in ((1, "its own boxes"), (2, "with median boxes")):
+        ours, best = (float(np.mean([one[k] for one in found])) for k in (0, i))
+        each = [one[0] / one[i] for one in found if one[i] > 0]
+        lines.append(
+            f"* Over {len(found)} sets, {which}: {ours:.3f} / {best:.3f} = {_ratio(ours, best)}; mean of the sets' "
+            f"ratios {np.mean(each) if each else float('inf'):.2f}. At least {FROM_SCRATCH_BAR}: "
+            f"{_yes(best == 0 or ours / best >= FROM_SCRATCH_BAR)}"
+        )
     return "\n".join(lines)
+
+
+def _with_median_boxes(rows: Sequence[Row], medians: Sequence[Row]) -> float:
+    """Mean IoU where an answer that is not sure gives way to the median box of the same task; as it is where the rows
+    do not tell."""
+    instead = {r["task"]: r["pictures"]["iou"] for r in medians}
+    means = []
+    for row in rows:
+        ious = np.array(row["pictures"]["iou"], dtype=np.float64)
+        if "sure" in row and row["task"] in instead:
+            ious = np.where(np.array(list(row["sure"])) == "1", ious, instead[row["task"]])
+        means.append(ious.mean())
+    return float(np.mean(means))
 
 
 def few_table(rows: Sequence[Row]) -> str:
@@ -143,11 +159,13 @@ def circumstances(rows: Sequence[Row]) -> str:
     machines = sorted({f"{r['machine']}, {r['cores']} cores, onebox {r['onebox']}" for r in rows})
     busy = sorted((r["others"], r["load"], r["task"], r["method"], r["seed"]) for r in rows)[-1]
     shared = sum(r["others"] > 0.2 for r in rows)
+    stolen = sorted((r.get("stolen", 0.0), r["task"], r["method"], r["seed"]) for r in rows)[-1]
     return "\n".join(
         [
             f"* {min(r['date'] for r in rows)} to {max(r['date'] for r in rows)}; {'; '.join(machines)}",
             f"* {len(rows)} trainings. Other processes kept more than a fifth of a core busy during {shared} of them; "
             f"the most, {busy[0]:.2f} cores, during {busy[2]}, {busy[3]}, seed {busy[4]} (load {busy[1]:.2f} before)",
+            f"* The host kept the most back, {stolen[0]:.2f} cores, during {stolen[1]}, {stolen[2]}, seed {stolen[3]}",
             *_paces(rows),
         ]
     )

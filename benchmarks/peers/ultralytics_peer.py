@@ -23,8 +23,11 @@ from onebox.dataset import Dataset
 from onebox.errors import OneboxError
 from onebox.images import open_image
 
-#: Below this confidence a box is no answer. Ultralytics' own default is .25; lower means more answers, never fewer.
-CONFIDENCE = 0.001
+#: Below this confidence a box is no answer: of every picture its most confident box is wanted, however timid that is.
+#: Ultralytics' own default is .25.
+CONFIDENCE = 1e-9
+#: From this confidence on an answer counts as sure in the rows; it is what Ultralytics validates with.
+SURE = 0.001
 #: Pictures it "validates" on once, after the end: it insists on some. Training pictures, so that nothing leaks.
 VALIDATED = 16
 
@@ -54,14 +57,19 @@ def train_and_answer(job: Job, model: str, python: Path) -> Answers:
             python, folder, "predict", model=weights, source=folder / "test" / "images", imgsz=job.side,
             conf=CONFIDENCE, max_det=1, save=False, save_txt=True, save_conf=True,
         )  # fmt: skip
-        labels, boxes_01, silent = _read_answers(folder / "runs" / "predict" / "labels", job)
+        labels, boxes_01, confidences = _read_answers(folder / "runs" / "predict" / "labels", job)
         epochs, seconds = _training(folder / "runs" / "train" / "results.csv")
     return Answers(
         labels=labels,
         boxes_01=boxes_01,
         seconds=seconds,
         seconds_all=time.perf_counter() - started,
-        details={"epochs": epochs, "silent": silent, "version": _version(told)},
+        details={
+            "epochs": epochs,
+            "silent": int((confidences == 0).sum()),
+            "sure": "".join("1" if c >= SURE else "0" for c in confidences),
+            "version": _version(told),
+        },
     )
 
 
@@ -115,19 +123,18 @@ def _write_few(folder: Path) -> None:
             shutil.copy(path, folder / "few" / kind / path.name)
 
 
-def _read_answers(folder: Path, job: Job) -> tuple[np.ndarray, np.ndarray, int]:
-    """Labels, boxes, and how many pictures got no box: those are given the median box and the majority class."""
+def _read_answers(folder: Path, job: Job) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, boxes and confidences; 0 where a picture got no box: it has the median box and the majority class."""
     labels, boxes_01 = median_answers(job)
-    silent = 0
+    confidences = np.zeros(len(job.test))
     for i in range(len(job.test)):
         path = folder / f"{i:06}.txt"
         if not path.exists():
-            silent += 1
             continue
-        label, cx, cy, w, h, _ = (float(word) for word in path.read_text().split())
-        labels[i] = int(label)
+        label, cx, cy, w, h, confidence = (float(word) for word in path.read_text().split())
+        labels[i], confidences[i] = int(label), max(confidence, CONFIDENCE)  # written with five decimals or so
         boxes_01[i] = cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
-    return labels, boxes_01, silent
+    return labels, boxes_01, confidences
 
 
 def _training(path: Path) -> tuple[int, float]:

@@ -1,0 +1,317 @@
+"""Changes that `benchmarks.ablation` can put in the place of what the product does: one `Swap` each, by name. They
+reach into the product's modules for the rest of the process, so that the product need not carry what did not earn
+its lines. Train nothing by themselves, but for `cached_heads` and `distil`, which say so.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss
+
+from benchmarks.accuracy import SHARED
+from onebox.training import heads, losses, trunk
+from onebox.training import model as model_module
+from onebox.training.augment import to_float
+from onebox.training.cache import Cache
+from onebox.training.heads import BoxOutput, EdgeBoxHead
+from onebox.training.loop import Session, train_epochs
+from onebox.training.losses import criterion
+from onebox.training.model import Network
+from onebox.training.transfer import FirstLook, ridge
+
+loop = importlib.import_module("onebox.training.loop")
+api = importlib.import_module("onebox.training.api")
+
+#: What a ridge regression's scores are multiplied by to be logits: its "probabilities" are timid.
+RIDGE_TO_LOGITS = 8.0
+#: Passes over the cached maps, and the batch, of `cached_heads`.
+CACHED_PASSES, CACHED_BATCH = 3, 32
+#: `distil`: the teacher's trunk and how many times as many pictures as the student it sees; temperature and share of
+#: its soft answer in the student's class loss (Hinton et al. 2015, arXiv 1503.02531), and weight of the distance to its
+#: boxes.
+TEACHER_TRUNK, TEACHER_MORE = "mobilenetv2_100", 1.5
+DISTIL_TEMPERATURE, DISTIL_SHARE, DISTIL_BOX = 2.0, 0.5, 2.5
+
+
+def _nothing(session: Session, first: FirstLook | None, taught: Cache) -> None:
+    del session, first, taught
+
+
+@dataclass(frozen=True)
+class Swap:
+    """`put` is called before the network is made, `prepare` before the loop, with what the untouched trunk said of the
+    pictures (None from random weights)."""
+
+    put: Callable[[], None] = lambda: None
+    prepare: Callable[[Session, FirstLook | None, Cache], None] = _nothing
+
+
+# ---- losses
+
+
+def _iou_loss(loss: Any) -> Callable[[], None]:
+    def put() -> None:
+        def ordered(boxes: Any, true: Any) -> Any:
+            low, high = torch.minimum(boxes[:, :2], boxes[:, 2:]), torch.maximum(boxes[:, :2], boxes[:, 2:])
+            return loss(torch.cat([low, high], dim=1), true, reduction="mean")
+
+        losses.giou_loss = ordered
+
+    return put
+
+
+def _laplace() -> None:
+    """Each edge's error by its own spread: -log of a Laplace density, beside the other parts."""
+    before = losses.criterion
+
+    def spread_too(logits: Any, box: Any, labels: Any, true: Any, **options: Any) -> Any:
+        found = before(logits, box, labels, true, **options)
+        spread = box.sigmas_01.clamp_min(0.005)
+        return found._replace(
+            box_loss=found.box_loss + 0.5 * ((box.boxes_01 - true).abs() / spread + spread.log()).mean()
+        )
+
+    loop.criterion = spread_too
+
+
+# ---- what learns, and how
+
+
+def _still_norms() -> None:
+    """Every BatchNorm of the trunk keeps its pretrained statistics."""
+    train = trunk.TimmTrunk.train
+
+    def still(self: Any, mode: bool = True) -> Any:
+        train(self, mode)
+        for layer in self.net.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()
+        return self
+
+    trunk.TimmTrunk.train = still
+
+
+def _still_depthwise() -> None:
+    """The trunk's depthwise filters keep their pretrained weights."""
+    build = model_module.build_trunk
+
+    def held(*args: Any, **options: Any) -> Any:
+        made = build(*args, **options)
+        for layer in made.modules():
+            if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1:
+                layer.weight.requires_grad_(False)
+        return made
+
+    model_module.build_trunk = held
+
+
+def _decay_all() -> None:
+    """Weight decay on biases and normalisation, too."""
+    make = loop.make_optimizer
+
+    def everything(network: Any, config: Any, share: float) -> Any:
+        optimizer = make(network, config, share)
+        for group in optimizer.param_groups:
+            group["weight_decay"] = config.weight_decay
+        return optimizer
+
+    api.make_optimizer = everything
+
+
+# ---- the class head begins with what the trunk already knows
+
+
+class _DirectClassHead(heads.ClassHead):
+    """The class head with a linear map on the same pooled features beside it."""
+
+    def __init__(self, channels: tuple[int, ...], classes: int, **options: Any) -> None:
+        super().__init__(channels, classes, **options)
+        self.direct = nn.Linear(channels[-1], classes)
+        nn.init.zeros_(self.direct.weight)
+        nn.init.zeros_(self.direct.bias)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return super().forward(maps) + self.direct(maps[-1].mean(dim=(2, 3)))
+
+
+def _linear_first(*, held: bool) -> Swap:
+    """Kumar et al. 2022 (arXiv 2202.10054): the best linear classifier of the untouched trunk first, then everything.
+    `held`: the linear map itself does not learn, only what is added to it."""
+
+    def put() -> None:
+        model_module.ClassHead = _DirectClassHead
+
+    def prepare(session: Session, first: FirstLook | None, taught: Cache) -> None:
+        assert first is not None
+        for network in {session.accelerator.unwrap_model(session.network), session.average}:
+            head = network.class_head
+            weights, bias = ridge(first.known, taught.labels[first.rows], head.classes)
+            with torch.no_grad():
+                head.direct.weight.copy_(torch.from_numpy(RIDGE_TO_LOGITS * weights.T))
+                head.direct.bias.copy_(torch.from_numpy(RIDGE_TO_LOGITS * bias))
+                last = head.fc[-1]
+                last.weight.zero_()
+                last.bias.zero_()
+            head.direct.requires_grad_(not held)
+
+    return Swap(put, prepare)
+
+
+# ---- heads on cached maps first
+
+
+def _cached_heads(session: Session, first: FirstLook | None, taught: Cache) -> None:
+    """The trunk is asked once for the maps of every picture as it is; on those the heads learn for CACHED_PASSES passes
+    at a constant rate, before the loop trains everything."""
+    del first
+    network, config = session.accelerator.unwrap_model(session.network), session.config
+    network.trunk.eval()
+    with torch.no_grad():
+        parts = [
+            network.trunk(network.normalised(to_float(torch.from_numpy(taught.pictures[at : at + CACHED_BATCH]))))
+            for at in range(0, len(taught), CACHED_BATCH)
+        ]
+    maps = [torch.cat(level) for level in zip(*parts, strict=True)]
+    boxes, labels = torch.from_numpy(taught.boxes_01), torch.from_numpy(taught.labels)
+    optimizer = torch.optim.AdamW([p for _, p in network.head_parameters()], lr=config.lr, betas=(0.9, 0.99))
+    network.train()
+    for turn in range(CACHED_PASSES):
+        order = torch.randperm(len(taught), generator=torch.Generator().manual_seed(turn))
+        for rows in order.split(CACHED_BATCH)[: max(1, len(taught) // CACHED_BATCH)]:
+            seen = [m[rows] for m in maps]
+            found = criterion(
+                network.class_head(seen), network.box_head(seen), labels[rows], boxes[rows],
+                box_loss=config.box_loss, label_smoothing=config.label_smoothing,
+            )  # fmt: skip
+            optimizer.zero_grad()
+            (found.class_loss + found.box_loss).backward()
+            optimizer.step()
+    session.average.load_state_dict(network.state_dict())
+
+
+# ---- a box for each class
+
+
+class _PerClassBoxHead(EdgeBoxHead):
+    """Edge distributions for every class; the box is that of the true class in training, of the likeliest otherwise."""
+
+    classes = 0
+
+    def __init__(self, channels: tuple[int, ...], map_size: tuple[int, int], bins: int, **options: Any) -> None:
+        super().__init__(channels, map_size, bins, **options)
+        for fc in (self.along_x, self.along_y):
+            hidden = fc[-1].in_features
+            fc[-1] = nn.Linear(hidden, 2 * bins * self.classes)
+        self.every: Tensor
+
+    def forward(self, maps: list[Tensor]) -> BoxOutput:
+        """As the product's; keeps what it says of every class in `every` (B, C, 4, K)."""
+        fused = self.lateral[0](maps[0])
+        for conv, m in zip(self.lateral[1:], maps[1:], strict=True):
+            fused = fused + functional.interpolate(conv(m), size=self.map_size, mode="bilinear", align_corners=False)
+        fused = functional.hardswish(self.norm(fused))
+        fused = fused + self.mix(fused)
+        look = self.look(fused)
+        columns, rows = heads._profile(fused, look[:, :1], dim=2), heads._profile(fused, look[:, 1:], dim=3)  # pyright: ignore[reportPrivateUsage]
+        bins = self.centres.numel()
+        x = self.along_x(columns.flatten(1)).view(-1, self.classes, 2, bins) + self.sliding_x(columns).unsqueeze(1)
+        y = self.along_y(rows.flatten(1)).view(-1, self.classes, 2, bins) + self.sliding_y(rows).unsqueeze(1)
+        self.every = torch.stack([x[:, :, 0], y[:, :, 0], x[:, :, 1], y[:, :, 1]], dim=2)
+        return self.of(torch.zeros(len(x), dtype=torch.long))
+
+    def of(self, labels: Tensor) -> BoxOutput:
+        """The answer for these classes (B,)."""
+        logits = self.every[torch.arange(len(labels)), labels]
+        p = logits.softmax(dim=2)
+        edges = (p * self.centres).sum(dim=2)
+        variance = (p * (self.centres - edges.unsqueeze(2)) ** 2).sum(dim=2)
+        if not self.training:
+            edges = ((self.SHARPER * logits).softmax(dim=2) * self.centres).sum(dim=2)
+        return BoxOutput(edges, variance.clamp_min(1e-12).sqrt(), logits, None)
+
+
+def _per_class_boxes() -> None:
+    build = model_module.Network.__init__
+    forward = model_module.Network.forward
+    latest: list[_PerClassBoxHead] = []
+
+    def init(self: Network, made: Any, classes: int, **options: Any) -> None:
+        _PerClassBoxHead.classes = classes
+        build(self, made, classes, **options)
+
+    def ask(self: Network, pictures: Tensor) -> Any:
+        output = forward(self, pictures)
+        head = self.box_head
+        assert isinstance(head, _PerClassBoxHead)
+        latest[:] = [head]
+        return output if self.training else output._replace(box=head.of(output.logits.argmax(dim=1)))
+
+    def of_the_true_class(logits: Tensor, box: BoxOutput, labels: Tensor, true: Tensor, **options: Any) -> Any:
+        del box
+        return criterion(logits, latest[0].of(labels), labels, true, **options)
+
+    model_module.EdgeBoxHead = _PerClassBoxHead
+    model_module.Network.__init__ = init
+    model_module.Network.forward = ask
+    loop.criterion = of_the_true_class
+
+
+# ---- a larger teacher
+
+
+def _distil(session: Session, first: FirstLook | None, taught: Cache) -> None:
+    """Trains the teacher, a onebox model with TEACHER_TRUNK, by the same loop; then the student hears what it says of
+    every augmented picture. The teacher's processor time is the swap's, too."""
+    del first
+    config = session.config
+    assert config.epochs is not None
+    weights = str(SHARED / "weights" / f"{TEACHER_TRUNK}.safetensors")
+    asked = replace(config, backbone=TEACHER_TRUNK, weights=weights, epochs=round(TEACHER_MORE * config.epochs))
+    names = tuple(str(i) for i in range(session.average.class_head.classes))
+    theirs = api.start_session(asked, names, session.accelerator)
+    for _ in train_epochs(theirs, taught, None):
+        pass
+    teacher = theirs.average.eval()
+    forward = Network.forward
+    heard: list[Any] = []
+
+    def ask(self: Network, pictures: Tensor) -> Any:
+        if self.training and self is not teacher:
+            with torch.no_grad():
+                heard[:] = [forward(teacher, pictures)]
+        return forward(self, pictures)
+
+    def with_the_teacher(logits: Tensor, box: BoxOutput, labels: Tensor, true: Tensor, **options: Any) -> Any:
+        found, t, said = criterion(logits, box, labels, true, **options), DISTIL_TEMPERATURE, heard[0]
+        soft = functional.kl_div(
+            functional.log_softmax(logits / t, dim=1), functional.softmax(said.logits / t, dim=1), reduction="batchmean"
+        )  # fmt: skip
+        return found._replace(
+            class_loss=(1 - DISTIL_SHARE) * found.class_loss + DISTIL_SHARE * t * t * soft,
+            box_loss=found.box_loss + DISTIL_BOX * functional.l1_loss(box.boxes_01, said.box.boxes_01),
+        )
+
+    Network.forward = ask
+    loop.criterion = with_the_teacher
+
+
+SWAPS: dict[str, Swap] = {
+    "ciou": Swap(_iou_loss(complete_box_iou_loss)),
+    "diou": Swap(_iou_loss(distance_box_iou_loss)),
+    "laplace": Swap(_laplace),
+    "still_norms": Swap(_still_norms),
+    "still_depthwise": Swap(_still_depthwise),
+    "decay_all": Swap(_decay_all),
+    "linear_first": _linear_first(held=False),
+    "linear_held": _linear_first(held=True),
+    "cached_heads": Swap(prepare=_cached_heads),
+    "per_class_boxes": Swap(_per_class_boxes),
+    "distil": Swap(prepare=_distil),
+}
