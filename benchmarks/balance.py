@@ -25,7 +25,7 @@ from torch import Tensor
 
 from benchmarks.accuracy import SHARED
 from onebox.dataset import load_dataset
-from onebox.training.api import PRETRAINED_AUGMENT, PRETRAINED_CLOSE
+from onebox.training.api import PRETRAINED_AUGMENT, PRETRAINED_BALANCE, PRETRAINED_CLOSE
 from onebox.training.augment import BatchAugment, step_generator
 from onebox.training.balance import BoxWeight, measure, watch
 from onebox.training.cache import Cache, build_cache
@@ -61,7 +61,7 @@ class NormMatched:
     """Ours: in the first epoch the box loss gets the weight that brings its gradient at the trunk to `balance` times
     that of the class loss (geometric mean so far), which is then kept."""
 
-    balance = 0.3
+    balance = PRETRAINED_BALANCE
 
     def __init__(self, network: Network, steps: int) -> None:
         del network
@@ -78,10 +78,10 @@ class NormMatched:
             self.weight.freeze()
 
 
-class NormMatchedEven(NormMatched):
-    """The same with equal norms."""
+class NormMatchedThird(NormMatched):
+    """The same with a box branch that pulls a third as hard: the default until 2026-11-28."""
 
-    balance = 1.0
+    balance = 0.3
 
 
 class Kendall:
@@ -164,7 +164,7 @@ def _flat(gradient: Tensor | None, parameter: Tensor) -> Tensor:
 
 WAYS: dict[str, Callable[[Network, int], Any]] = {
     "ours": NormMatched,
-    "even": NormMatchedEven,
+    "third": NormMatchedThird,
     "fixed": Fixed,
     "kendall": Kendall,
     "gradnorm": GradNorm,

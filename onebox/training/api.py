@@ -51,9 +51,9 @@ PRETRAINED_AUGMENT = 0.5
 #: And gains from close-ups, which were chosen on such trunks alone: the built-in pictures, from random weights, lost by
 #: them and what came with them (docs/log.md, 2026-11-23).
 PRETRAINED_CLOSE = 0.3
-#: The box branch's wanted share of the pull at the trunk: pretrained, and from random weights (docs/log.md, 2026-11-22,
-#: 2026-11-23 and 2026-11-28).
-PRETRAINED_BALANCE, SCRATCH_BALANCE = 0.3, 0.8
+#: The box branch's wanted share of the pull at the trunk: pretrained, and from random weights (docs/log.md, 2026-11-23
+#: and 2026-11-28).
+PRETRAINED_BALANCE, SCRATCH_BALANCE = 1.0, 0.8
 #: With --minutes alone the clock ends the run, or this many epochs.
 MINUTES_EPOCHS = 200
 #: What remains to be done within --minutes after the last step, beside what `presence.seconds_needed` foresees: export,

@@ -68,7 +68,7 @@ class TrainConfig:
     )
     balance: float | None = _option(
         None,
-        "wanted gradient of the box branch over the class branch at the trunk  [default: 0.3 pretrained, 0.8 from "
+        "wanted gradient of the box branch over the class branch at the trunk  [default: 1 pretrained, 0.8 from "
         "scratch]",
     )
     probe: bool = _option(
