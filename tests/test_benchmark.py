@@ -160,6 +160,17 @@ def test_the_circumstances_show_another_process(tmp_path: Path) -> None:
     assert {"date", "machine", "cores", "load", "nice", "pace", "stolen", "onebox"} <= found.keys()
 
 
+def test_a_run_that_the_host_disturbed_is_done_again_and_the_calmest_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.accuracy import rows
+
+    told = iter([{"stolen": 0.4, "n": 1}, {"stolen": 0.2, "n": 2}, {"stolen": 0.3, "n": 3}] * 3)
+    monkeypatch.setattr(rows, "watched", lambda run: next(told))
+    assert rows.calm(dict, 0.1) == {"stolen": 0.2, "n": 2, "tries": 3}
+    assert rows.calm(dict, 0.4) == {"stolen": 0.4, "n": 1, "tries": 1}
+    assert rows.calm(dict, 0.25) == {"stolen": 0.2, "n": 2, "tries": 1}
+    assert rows.calm(dict, None) == {"stolen": 0.3, "n": 3, "tries": 1}
+
+
 def test_a_machine_that_was_slower_for_one_method_shows() -> None:
     paces = {"default": (40.0, 44.0, 48.0), "plain": (40.0, 42.0, 44.0), "fastai": (30.0, 33.0, 90.0)}
     rows = [row(m, HIGH, "1" * 40, seed=i, pace=p) for m, of in paces.items() for i, p in enumerate(of)]

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.accuracy.answers import Job, score
 from benchmarks.accuracy.methods import METHODS, Tools
 from benchmarks.accuracy.plan import Step, facts, plan, steps
-from benchmarks.accuracy.rows import Row, append_row, key, read_rows, watched
+from benchmarks.accuracy.rows import Row, append_row, calm, key, read_rows
 from benchmarks.accuracy.table import report
 from benchmarks.accuracy.tasks import SETS
 from onebox.errors import OneboxError
@@ -74,7 +74,7 @@ def _run(args: argparse.Namespace, rows: list[Row], path: Path) -> list[str]:
     for number, step in enumerate(todo, start=1):
         print(f"[{number}/{len(todo)}] {time.strftime('%H:%M')} {step.name}, {step.minutes:g} min", flush=True)
         try:
-            row = watched(lambda step=step: run_step(step, tools))
+            row = calm(lambda step=step: run_step(step, tools), args.calm)
         except OneboxError as error:
             failed.append(f"{step.name}: {error}")
             print(failed[-1], flush=True)
@@ -97,6 +97,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--few", type=_counts, default=[], metavar="10,50", help="boxed pictures a class")
     parser.add_argument("--ultralytics", type=Path, metavar="PYTHON", help="of an environment with ultralytics")
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
+    parser.add_argument(
+        "--calm", type=float, metavar="CORES", help="do a run again, twice at most, while the host kept back more"
+    )
     parser.add_argument("--keep", action="store_true", help="keep onebox's run folders, in OUT/runs")
     parser.add_argument("--table", action="store_true", help="print what the rows say and run nothing")
     parser.add_argument("--plan", action="store_true", help="print how long everything takes and run nothing")
