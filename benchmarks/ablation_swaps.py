@@ -18,7 +18,7 @@ from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss
 from benchmarks.accuracy import SHARED
 from onebox.training import heads, losses, trunk
 from onebox.training import model as model_module
-from onebox.training.augment import to_float
+from onebox.training.augment import BatchAugment, step_generator, to_float
 from onebox.training.cache import Cache
 from onebox.training.heads import BoxOutput, EdgeBoxHead
 from onebox.training.loop import Session, train_epochs
@@ -31,8 +31,8 @@ api = importlib.import_module("onebox.training.api")
 
 #: What a ridge regression's scores are multiplied by to be logits: its "probabilities" are timid.
 RIDGE_TO_LOGITS = 8.0
-#: Passes over the cached maps, and the batch, of `cached_heads`.
-CACHED_PASSES, CACHED_BATCH = 3, 32
+#: Pictures a step of heads on cached maps.
+CACHED_BATCH = 32
 #: `distil`: the teacher's trunk and how many times as many pictures as the student it sees; temperature and share of
 #: its soft answer in the student's class loss (Hinton et al. 2015, arXiv 1503.02531), and weight of the distance to its
 #: boxes.
@@ -167,33 +167,47 @@ def _linear_first(*, held: bool) -> Swap:
 # ---- heads on cached maps first
 
 
-def _cached_heads(session: Session, first: FirstLook | None, taught: Cache) -> None:
-    """The trunk is asked once for the maps of every picture as it is; on those the heads learn for CACHED_PASSES passes
-    at a constant rate, before the loop trains everything."""
-    del first
-    network, config = session.accelerator.unwrap_model(session.network), session.config
-    network.trunk.eval()
-    with torch.no_grad():
-        parts = [
-            network.trunk(network.normalised(to_float(torch.from_numpy(taught.pictures[at : at + CACHED_BATCH]))))
-            for at in range(0, len(taught), CACHED_BATCH)
-        ]
-    maps = [torch.cat(level) for level in zip(*parts, strict=True)]
-    boxes, labels = torch.from_numpy(taught.boxes_01), torch.from_numpy(taught.labels)
-    optimizer = torch.optim.AdamW([p for _, p in network.head_parameters()], lr=config.lr, betas=(0.9, 0.99))
-    network.train()
-    for turn in range(CACHED_PASSES):
-        order = torch.randperm(len(taught), generator=torch.Generator().manual_seed(turn))
-        for rows in order.split(CACHED_BATCH)[: max(1, len(taught) // CACHED_BATCH)]:
-            seen = [m[rows] for m in maps]
-            found = criterion(
-                network.class_head(seen), network.box_head(seen), labels[rows], boxes[rows],
-                box_loss=config.box_loss, label_smoothing=config.label_smoothing,
-            )  # fmt: skip
-            optimizer.zero_grad()
-            (found.class_loss + found.box_loss).backward()
-            optimizer.step()
-    session.average.load_state_dict(network.state_dict())
+def _cached_heads(passes: int, copies: int) -> Swap:
+    """The trunk is asked once for the maps of every picture, as it is and of `copies` augmented copies; on those the
+    heads learn for `passes` passes at a constant rate, before the loop trains everything."""
+
+    def prepare(session: Session, first: FirstLook | None, taught: Cache) -> None:
+        del first
+        network, config = session.accelerator.unwrap_model(session.network), session.config
+        assert config.augment is not None
+        assert config.close is not None
+        augment = BatchAugment(hflip=config.hflip, strength=config.augment, close=config.close)
+        pictures, plain = torch.from_numpy(taught.pictures), torch.from_numpy(taught.boxes_01)
+        network.trunk.eval()
+        parts: list[list[Tensor]] = []
+        boxes: list[Tensor] = []
+        for copy in range(copies + 1):
+            for rows in torch.arange(len(taught)).split(CACHED_BATCH):
+                x, y = to_float(pictures[rows]), plain[rows]
+                if copy:
+                    drawn = augment.draw(step_generator(config.seed, 2**32 + copy * len(taught) + int(rows[0])), y)
+                    x, y = augment(pictures[rows], y, drawn)
+                with torch.no_grad():
+                    parts.append(network.trunk(network.normalised(x)))
+                boxes.append(y)
+        maps = [torch.cat(level) for level in zip(*parts, strict=True)]
+        true, labels = torch.cat(boxes), torch.from_numpy(taught.labels).repeat(copies + 1)
+        optimizer = torch.optim.AdamW([p for _, p in network.head_parameters()], lr=config.lr, betas=(0.9, 0.99))
+        network.train()
+        for turn in range(passes):
+            order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(turn))
+            for rows in order.split(CACHED_BATCH)[: max(1, len(labels) // CACHED_BATCH)]:
+                seen = [m[rows] for m in maps]
+                found = criterion(
+                    network.class_head(seen), network.box_head(seen), labels[rows], true[rows],
+                    box_loss=config.box_loss, label_smoothing=config.label_smoothing,
+                )  # fmt: skip
+                optimizer.zero_grad()
+                (found.class_loss + found.box_loss).backward()
+                optimizer.step()
+        session.average.load_state_dict(network.state_dict())
+
+    return Swap(prepare=prepare)
 
 
 # ---- a box for each class
@@ -311,7 +325,9 @@ SWAPS: dict[str, Swap] = {
     "decay_all": Swap(_decay_all),
     "linear_first": _linear_first(held=False),
     "linear_held": _linear_first(held=True),
-    "cached_heads": Swap(prepare=_cached_heads),
+    "cached_heads": _cached_heads(passes=3, copies=0),
+    "cached_heads_8": _cached_heads(passes=8, copies=0),
+    "cached_copies": _cached_heads(passes=3, copies=2),
     "per_class_boxes": Swap(_per_class_boxes),
     "distil": Swap(prepare=_distil),
 }

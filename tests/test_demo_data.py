@@ -147,8 +147,9 @@ def test_the_folder_holds_what_it_says(written: Path) -> None:
             assert opened.size == picture.size
 
 
-def test_the_same_call_gives_the_same_bytes(written: Path, tmp_path: Path) -> None:
-    again = write_demo_data(tmp_path / "deep" / "again", count=64, seed=5, size=SMALL)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_same_call_gives_the_same_bytes(written: Path, tmp_path: Path, processes: int) -> None:
+    again = write_demo_data(tmp_path / "deep" / "again", count=64, seed=5, size=SMALL, processes=processes)
     for path in sorted(p for p in written.rglob("*") if p.is_file()):
         assert path.read_bytes() == (again / path.relative_to(written)).read_bytes(), path.name
 
@@ -179,12 +180,13 @@ def test_an_empty_folder_is_filled_and_a_full_one_refused(tmp_path: Path) -> Non
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
-def test_a_stop_half_way_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_stop_half_way_leaves_nothing_behind(tmp_path: Path, processes: int) -> None:
     def stop(done: int, count: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_demo_data(tmp_path / "d", count=16, size=(64, 80), progress=stop)
+        write_demo_data(tmp_path / "d", count=16, size=(64, 80), processes=processes, progress=stop)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,8 +4,10 @@ ends with the scoreboard and two files to look at."""
 from __future__ import annotations
 
 import csv
+import os
 import shlex
 import time
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -44,7 +46,9 @@ def run_demo(out: Path, *, seed: int = 0) -> None:
     columns = (TextColumn("drawing"), BarColumn(bar_width=32), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=PICTURES)
-        write_demo_data(data, count=PICTURES, seed=seed, progress=lambda n, _: progress.update(task, completed=n))
+        told = partial(progress.update, task)
+        cores = min(os.cpu_count() or 1, 8)
+        write_demo_data(data, count=PICTURES, seed=seed, processes=cores, progress=lambda n, _: told(completed=n))
 
     train_csv, test_csv = data / "train.csv", data / "test.csv"
     _step(console, "2/5  Looking for mistakes", f"onebox check {shlex.quote(str(data))}")

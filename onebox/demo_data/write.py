@@ -7,9 +7,13 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import signal
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeAlias
 
 from onebox.demo_data.scenes import SIZES, Difficulty, draw_scene
 from onebox.demo_data.shapes import CLASS_NAMES
@@ -17,6 +21,10 @@ from onebox.errors import ConfigError, RunFolderError
 
 HEADER = ("filename", "class", "xmin", "ymin", "xmax", "ymax")
 
+#: A line of the CSV files.
+Row: TypeAlias = tuple[str | float, ...]
+#: Pictures that a process is given at a time.
+_CHUNK = 16
 #: One picture in five is for testing.
 _TEST_SHARE = 5
 _JPEG_QUALITY = 90
@@ -29,13 +37,15 @@ def write_demo_data(
     seed: int = 0,
     size: tuple[int, int] = SIZES,
     difficulty: Difficulty | None = None,
+    processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draws `count` pictures, the classes in turn, the last fifth of them for testing, and returns `folder`.
 
     The CSV files have the header filename,class,xmin,ymin,xmax,ymax; file names are relative to `folder`; boxes are
-    pixel corners, xmax and ymax the right and bottom edge. The same arguments give the same bytes. `progress` is
-    called with (drawn, count) from the calling thread.
+    pixel corners, xmax and ymax the right and bottom edge. The same arguments give the same bytes, whatever the number
+    of `processes`; with 2 or more the caller's script needs a main guard. `progress` is called with (drawn, count) from
+    the calling thread.
 
     Raises ConfigError for a `count` under two per class, a negative seed or an impossible size, RunFolderError where
     `folder` holds anything already or cannot be written.
@@ -53,7 +63,9 @@ def write_demo_data(
     building = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         building.mkdir(parents=True)
-        rows = _write_pictures(building, count, seed, size, difficulty, progress)
+        (building / "images").mkdir()
+        draw = partial(_draw, building, seed, size, difficulty)
+        rows = _draw_all(draw, count, processes, progress)
         tests = count // _TEST_SHARE
         _write_csv(building / "train.csv", rows[: count - tests])
         _write_csv(building / "test.csv", rows[count - tests :])
@@ -69,29 +81,23 @@ def write_demo_data(
     return folder
 
 
-def _write_pictures(
-    folder: Path,
-    count: int,
-    seed: int,
-    size: tuple[int, int],
-    difficulty: Difficulty | None,
-    progress: Callable[[int, int], None] | None,
-) -> list[tuple[str | float, ...]]:
-    """Draws into `folder/images` and gives the CSV rows in order."""
-    (folder / "images").mkdir()
+def _draw(folder: Path, seed: int, size: tuple[int, int], difficulty: Difficulty | None, index: int) -> Row:
+    """Draws one picture into `folder/images` and gives its CSV row."""
+    class_name = CLASS_NAMES[index % len(CLASS_NAMES)]
+    image, box = draw_scene(seed, index, class_name, size=size, difficulty=difficulty)
+    name = f"images/{index:05d}.jpg"
+    image.save(folder / name, quality=_JPEG_QUALITY)
+    return (name, class_name, *(round(v, 2) for v in box))
 
-    def draw(index: int) -> tuple[str | float, ...]:
-        class_name = CLASS_NAMES[index % len(CLASS_NAMES)]
-        image, box = draw_scene(seed, index, class_name, size=size, difficulty=difficulty)
-        name = f"images/{index:05d}.jpg"
-        image.save(folder / name, quality=_JPEG_QUALITY)
-        return (name, class_name, *(round(v, 2) for v in box))
 
-    rows: list[tuple[str | float, ...]] = []
-    # Threads, not processes: the heavy parts release the lock, and a caller's script needs no main guard.
-    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
+def _draw_all(
+    draw: Callable[[int], Row], count: int, processes: int, progress: Callable[[int, int], None] | None
+) -> list[Row]:
+    """The rows of all pictures, in order."""
+    rows: list[Row] = []
+    with _pool(processes) as pool:
         try:
-            for row in pool.map(draw, range(count)):
+            for row in pool.map(draw, range(count), chunksize=_CHUNK):
                 rows.append(row)
                 if progress is not None:
                     progress(len(rows), count)
@@ -101,7 +107,15 @@ def _write_pictures(
     return rows
 
 
-def _write_csv(path: Path, rows: list[tuple[str | float, ...]]) -> None:
+def _pool(processes: int) -> Executor:
+    """Processes where they are asked for, threads otherwise: those share one core for much of the time."""
+    if processes < 2:
+        return ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8))
+    # Ctrl-C goes to every process of a terminal: the one that asked for the pictures stops the others
+    return ProcessPoolExecutor(processes, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+
+
+def _write_csv(path: Path, rows: list[Row]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(HEADER)
