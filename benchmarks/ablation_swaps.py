@@ -227,13 +227,7 @@ class _PerClassBoxHead(EdgeBoxHead):
 
     def forward(self, maps: list[Tensor]) -> BoxOutput:
         """As the product's; keeps what it says of every class in `every` (B, C, 4, K)."""
-        fused = self.lateral[0](maps[0])
-        for conv, m in zip(self.lateral[1:], maps[1:], strict=True):
-            fused = fused + functional.interpolate(conv(m), size=self.map_size, mode="bilinear", align_corners=False)
-        fused = functional.hardswish(self.norm(fused))
-        fused = fused + self.mix(fused)
-        look = self.look(fused)
-        columns, rows = heads._profile(fused, look[:, :1], dim=2), heads._profile(fused, look[:, 1:], dim=3)  # pyright: ignore[reportPrivateUsage]
+        columns, rows = self.profiles(maps)
         bins = self.centres.numel()
         x = self.along_x(columns.flatten(1)).view(-1, self.classes, 2, bins) + self.sliding_x(columns).unsqueeze(1)
         y = self.along_y(rows.flatten(1)).view(-1, self.classes, 2, bins) + self.sliding_y(rows).unsqueeze(1)
@@ -242,13 +236,7 @@ class _PerClassBoxHead(EdgeBoxHead):
 
     def of(self, labels: Tensor) -> BoxOutput:
         """The answer for these classes (B,)."""
-        logits = self.every[torch.arange(len(labels)), labels]
-        p = logits.softmax(dim=2)
-        edges = (p * self.centres).sum(dim=2)
-        variance = (p * (self.centres - edges.unsqueeze(2)) ** 2).sum(dim=2)
-        if not self.training:
-            edges = ((self.SHARPER * logits).softmax(dim=2) * self.centres).sum(dim=2)
-        return BoxOutput(edges, variance.clamp_min(1e-12).sqrt(), logits, None)
+        return self.read(self.every[torch.arange(len(labels)), labels])
 
 
 def _per_class_boxes() -> None:

@@ -107,6 +107,14 @@ class EdgeBoxHead(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> BoxOutput:
         """[(B, C_i, h_i, w_i), ...] finest first -> BoxOutput."""
+        columns, rows = self.profiles(maps)
+        bins = self.centres.numel()
+        x_logits = self.along_x(columns.flatten(1)).view(-1, 2, bins) + self.sliding_x(columns)
+        y_logits = self.along_y(rows.flatten(1)).view(-1, 2, bins) + self.sliding_y(rows)
+        return self.read(torch.stack([x_logits[:, 0], y_logits[:, 0], x_logits[:, 1], y_logits[:, 1]], dim=1))
+
+    def profiles(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """[(B, C_i, h_i, w_i), ...] finest first -> along x (B, 2 width, w) and along y (B, 2 width, h)."""
         fused = self.lateral[0](maps[0])
         for conv, m in zip(self.lateral[1:], maps[1:], strict=True):
             fused = fused + F.interpolate(conv(m), size=self.map_size, mode="bilinear", align_corners=False)
@@ -115,12 +123,10 @@ class EdgeBoxHead(nn.Module):
         if fused.requires_grad:  # the profiles' gradient comes in another order, in which BatchNorm is six times slower
             fused.register_hook(_channels_last)
         look = self.look(fused)
-        columns = _profile(fused, look[:, :1], dim=2)  # (B, 2 width, w)
-        rows = _profile(fused, look[:, 1:], dim=3)  # (B, 2 width, h)
-        bins = self.centres.numel()
-        x_logits = self.along_x(columns.flatten(1)).view(-1, 2, bins) + self.sliding_x(columns)
-        y_logits = self.along_y(rows.flatten(1)).view(-1, 2, bins) + self.sliding_y(rows)
-        edge_logits = torch.stack([x_logits[:, 0], y_logits[:, 0], x_logits[:, 1], y_logits[:, 1]], dim=1)
+        return _profile(fused, look[:, :1], dim=2), _profile(fused, look[:, 1:], dim=3)
+
+    def read(self, edge_logits: Tensor) -> BoxOutput:
+        """(B, 4, K) -> BoxOutput."""
         p = edge_logits.softmax(dim=2)
         edges = (p * self.centres).sum(dim=2)
         variance = (p * (self.centres - edges.unsqueeze(2)) ** 2).sum(dim=2)
