@@ -39,12 +39,14 @@ from onebox.training.api import resolve, start_engine, start_session
 from onebox.training.augment import to_float
 from onebox.training.cache import Cache, build_cache
 from onebox.training.config import TrainConfig, make_config
+from onebox.training.headstart import start_heads
 from onebox.training.leaks import who_belongs_together
 from onebox.training.looks import LEAST_GAIN
-from onebox.training.loop import Session, set_trunk_share, train_epochs
+from onebox.training.loop import train_epochs
 from onebox.training.model import Network
 from onebox.training.predictor import TorchLocalizer
 from onebox.training.processor import processor_set_up
+from onebox.training.session import Session, set_trunk_share
 from onebox.training.transfer import FirstLook, choose_share, fit_probe, look_first
 
 SETS = ("tiny_vid", "pets3", "caltech22_mat", "asl_yolo", "pets37", "vegetables3", "tiny_imagenet20", "demo")
@@ -78,10 +80,14 @@ def run(taught: Cache, judged: Cache, data: Dataset, config: TrainConfig, how: a
         )
         first = None
         if session.config.weights != "none":
-            first = look_first(session.average, taught, judged, probed=how.as_product)
+            start = session.config.head_start > 0
+            first = look_first(session.average, taught, judged, probed=how.as_product, keep_maps=start)
             if config.trunk_lr is None:
                 set_trunk_share(session.optimizer, choose_share(first, taught, judged)[0])
         begun = time.process_time()
+        if first is not None and first.maps is not None:
+            start_heads(session, first.maps, taught)
+            first = replace(first, maps=None)
         for name in how.swaps:
             SWAPS[name].prepare(session, first, taught)
         for row in train_epochs(session, taught, None):

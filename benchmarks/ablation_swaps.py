@@ -21,9 +21,10 @@ from onebox.training import model as model_module
 from onebox.training.augment import BatchAugment, step_generator, to_float
 from onebox.training.cache import Cache
 from onebox.training.heads import BoxOutput, EdgeBoxHead
-from onebox.training.loop import Session, train_epochs
+from onebox.training.loop import train_epochs
 from onebox.training.losses import criterion
 from onebox.training.model import Network
+from onebox.training.session import Session
 from onebox.training.transfer import FirstLook, ridge
 
 loop = importlib.import_module("onebox.training.loop")
@@ -114,7 +115,7 @@ def _still_depthwise() -> None:
 
 def _decay_all() -> None:
     """Weight decay on biases and normalisation, too."""
-    make = loop.make_optimizer
+    make = api.make_optimizer
 
     def everything(network: Any, config: Any, share: float) -> Any:
         optimizer = make(network, config, share)

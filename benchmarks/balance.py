@@ -31,11 +31,12 @@ from onebox.training.balance import BoxWeight, measure, watch
 from onebox.training.cache import Cache, build_cache
 from onebox.training.config import TrainConfig, make_config
 from onebox.training.leaks import hold_out
-from onebox.training.loop import make_optimizer, update_average, validate
+from onebox.training.loop import update_average, validate
 from onebox.training.losses import Losses, criterion
 from onebox.training.model import Network, NetworkOutput, build_network
 from onebox.training.processor import processor_set_up
 from onebox.training.schedule import batch_indices, lr_factor, steps_per_epoch
+from onebox.training.session import make_optimizer
 from onebox.training.transfer import PRETRAINED_SHARE
 
 SETS = ("tiny_vid", "pets3")

@@ -43,6 +43,21 @@ def train_words(data: Path, out: Path, *flags: str | Path) -> list[str | Path]:
     return ["train", data, "--out", out, *TINY_FLAGS, *flags]
 
 
+#: A trunk that timm knows, as small as it has them.
+SMALL_TRUNK = "mobilenetv3_small_050"
+
+
+def as_pretrained(path: Path) -> Path:
+    """Not pretrained on anything: random weights of SMALL_TRUNK, as a file that is taken for pretrained ones."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    save_file(dict(timm.create_model(SMALL_TRUNK, pretrained=False).state_dict()), path)
+    return path
+
+
 def coloured_set(folder: Path, count: int = 24, seed: int = 0) -> Path:
     """Pictures of 64x48 noise with one red or green rectangle each, and `labels.csv`, whose path is returned."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,8 @@ pytest.importorskip("torch")
 
 from onebox.errors import ConfigError, MissingExtraError
 from onebox.training.config import make_config
-from onebox.training.loop import EpochRow
 from onebox.training.reporter import Silent, Tell
+from onebox.training.session import EpochRow
 from onebox.training.trackers import need_tracker, tracked
 from tests.small_runs import TINY_FLAGS, here, python
 

@@ -19,9 +19,10 @@ from onebox.training import api  # noqa: E402
 from onebox.training.augment import to_float  # noqa: E402
 from onebox.training.cache import Cache, build_cache  # noqa: E402
 from onebox.training.config import TrainConfig, make_config  # noqa: E402
-from onebox.training.loop import Session, train_epochs  # noqa: E402
+from onebox.training.loop import train_epochs  # noqa: E402
 from onebox.training.model import Network  # noqa: E402
 from onebox.training.schedule import batch_indices  # noqa: E402
+from onebox.training.session import Session  # noqa: E402
 from tests.small_runs import TINY  # noqa: E402
 
 

@@ -20,9 +20,9 @@ import onebox  # noqa: E402
 from onebox.errors import ConfigError  # noqa: E402
 from onebox.manifest import METADATA_KEY, Manifest  # noqa: E402
 from onebox.training.config import make_config  # noqa: E402
-from onebox.training.loop import EpochRow  # noqa: E402
 from onebox.training.reporter import Silent  # noqa: E402
 from onebox.training.run_folder import RUN_FILES  # noqa: E402
+from onebox.training.session import EpochRow  # noqa: E402
 from tests.small_runs import TINY, coloured_set, json_lines  # noqa: E402
 
 

@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-import timm
 import torch
-from safetensors.torch import save_file
 from sklearn.linear_model import Ridge
 
 import onebox
@@ -24,21 +22,15 @@ from onebox.training.checkpoint import copy_weights, load_best
 from onebox.training.config import PROBE_WEIGHT, make_config
 from onebox.training.folds import out_of_fold
 from onebox.training.heads import PresenceHead
-from onebox.training.loop import make_optimizer, set_trunk_share
 from onebox.training.model import Network, build_network
 from onebox.training.reporter import Silent
-from tests.small_runs import coloured_set
-
-TRUNK = "mobilenetv3_small_050"
+from onebox.training.session import make_optimizer, set_trunk_share
+from tests.small_runs import SMALL_TRUNK, as_pretrained, coloured_set
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Not pretrained on anything: random weights, as a file that is taken for pretrained ones."""
-    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    torch.manual_seed(0)
-    save_file(dict(timm.create_model(TRUNK, pretrained=False).state_dict()), path)
-    return path
+    return as_pretrained(tmp_path_factory.mktemp("weights") / "random.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +64,7 @@ def test_a_trunk_that_knows_little_learns_faster(
     caches: tuple[Cache, Cache], weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train, held = caches
-    network = build_network(make_config(backbone=TRUNK, weights=str(weights), imgsz=64), 2)
+    network = build_network(make_config(backbone=SMALL_TRUNK, weights=str(weights), imgsz=64), 2)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     first = transfer.look_first(network, train, held, probed=False)
     share, top1 = transfer.choose_share(first, train, held)
@@ -88,7 +80,7 @@ def test_a_trunk_that_knows_little_learns_faster(
 
 def test_few_pictures_say_nothing(caches: tuple[Cache, Cache], weights: Path) -> None:
     train, held = caches
-    network = build_network(make_config(backbone=TRUNK, weights=str(weights), imgsz=64), 2)
+    network = build_network(make_config(backbone=SMALL_TRUNK, weights=str(weights), imgsz=64), 2)
     few, ones = held.copied(np.arange(29)), np.nonzero(train.labels == 0)[0]
     for taught, judged in ((train, None), (train, few), (train.copied(ones), held)):
         first = transfer.look_first(network, taught, judged, probed=False)
@@ -114,7 +106,7 @@ def test_the_first_look_is_at_no_more_pictures_than_are_of_use(
 
 
 def test_the_share_goes_to_the_trunk_alone(weights: Path) -> None:
-    config = make_config(backbone=TRUNK, weights=str(weights), imgsz=64)
+    config = make_config(backbone=SMALL_TRUNK, weights=str(weights), imgsz=64)
     network = build_network(config, 2)
     optimizer = make_optimizer(network, config, 0.25)
     trunk = {id(p) for _, p in network.trunk_parameters()}
@@ -133,7 +125,7 @@ def test_a_run_says_what_it_chose_and_writes_it_down(tmp_path: Path, weights: Pa
         def say(self, text: str) -> None:
             told.append(text)
 
-    settings = {"backbone": TRUNK, "weights": str(weights), "imgsz": 64, "epochs": 1, "threads": 1}
+    settings = {"backbone": SMALL_TRUNK, "weights": str(weights), "imgsz": 64, "epochs": 1, "threads": 1}
     onebox.train(data, out=tmp_path / "run", reporter=Listening(), trunk_lr=asked, **settings)
     written = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))["config"]["trunk_lr"]
     said = [text for text in told if "pretrained trunk" in text]
@@ -147,7 +139,7 @@ def test_a_run_says_what_it_chose_and_writes_it_down(tmp_path: Path, weights: Pa
 
 def test_what_the_untouched_trunk_says_is_added_to_out_of_fold_answers(tmp_path: Path, weights: Path) -> None:
     data = onebox.load_dataset(coloured_set(tmp_path / "data", count=24))
-    config = make_config(backbone=TRUNK, weights=str(weights), imgsz=64, epochs=1, threads=1)
+    config = make_config(backbone=SMALL_TRUNK, weights=str(weights), imgsz=64, epochs=1, threads=1)
     store = tmp_path / "folds.jsonl"
     plain = out_of_fold(data, config=config, folds=2, store=store, reporter=Silent())
     probed = out_of_fold(data, config=config, folds=2, store=store, reporter=Silent(), probe_weight=PROBE_WEIGHT)
@@ -168,7 +160,7 @@ def test_what_the_untouched_trunk_says_is_added_to_out_of_fold_answers(tmp_path:
 
 def started(weights: Path) -> Network:
     torch.manual_seed(1)
-    return build_network(make_config(backbone=TRUNK, weights=str(weights), imgsz=64), 2)
+    return build_network(make_config(backbone=SMALL_TRUNK, weights=str(weights), imgsz=64), 2)
 
 
 def moved(network: Network) -> Network:
@@ -233,8 +225,8 @@ def test_a_probe_that_makes_held_out_pictures_less_likely_is_left_out(
 def test_a_run_with_a_probe_says_so_and_its_model_is_proved(tmp_path: Path, weights: Path, probe: bool) -> None:
     data = onebox.load_dataset(coloured_set(tmp_path / "data", count=40))
     run = onebox.train(
-        data, data.subset([]), out=tmp_path / "run", reporter=Silent(), backbone=TRUNK, weights=str(weights), imgsz=64,
-        epochs=1, threads=1, probe=probe,
+        data, data.subset([]), out=tmp_path / "run", reporter=Silent(), backbone=SMALL_TRUNK, weights=str(weights),
+        imgsz=64, epochs=1, threads=1, probe=probe,
     )  # fmt: skip
     model = onebox.load(run.model)
     kept, manifest = load_best(tmp_path / "run" / "best.safetensors")

@@ -19,8 +19,9 @@ from onebox.boxes import iou  # noqa: E402
 from onebox.training.augment import to_float  # noqa: E402
 from onebox.training.cache import Cache, build_cache  # noqa: E402
 from onebox.training.config import make_config  # noqa: E402
-from onebox.training.loop import Progress, Session, note_score, validate  # noqa: E402
+from onebox.training.loop import note_score, validate  # noqa: E402
 from onebox.training.model import Network, build_network  # noqa: E402
+from onebox.training.session import Progress, Session  # noqa: E402
 from tests.small_runs import TINY, coloured_set  # noqa: E402
 
 

@@ -29,20 +29,14 @@ from onebox.training.distributed import use_global_batch_norm
 from onebox.training.empty_pictures import gather_empty
 from onebox.training.finish import finish
 from onebox.training.folding import unfold
-from onebox.training.loop import (
-    DivergedError,
-    EpochRow,
-    Progress,
-    Session,
-    make_optimizer,
-    set_trunk_share,
-    train_epochs,
-)
+from onebox.training.headstart import start_heads
+from onebox.training.loop import train_epochs
 from onebox.training.materials import Materials, classes_to_learn, gather, taught_share
 from onebox.training.model import Network, build_network
 from onebox.training.presence import seconds_needed
 from onebox.training.processor import processor_set_up
 from onebox.training.reporter import Reporter, Silent, Terminal
+from onebox.training.session import DivergedError, EpochRow, Progress, Session, make_optimizer, set_trunk_share
 from onebox.training.trackers import need_tracker, tracked
 from onebox.training.transfer import PRETRAINED_SHARE, choose_share, look_first
 
@@ -145,7 +139,8 @@ def _train(
     materials = gather(
         data, val, class_names, empty_paths, config, split=split, allow_leak=allow_leak, reporter=reporter
     )
-    config = _look_first(session, materials, reporter, choose=asked.trunk_lr is None)
+    goes_on = resume and (folder / run_folder.LAST).exists()
+    config = _look_first(session, materials, reporter, choose=asked.trunk_lr is None, start=not goes_on)
     if main and resume:
         run_folder.check_same_run(folder, config, materials.fingerprints)
     if main and not resume:  # not before all is known to be well: --overwrite removes the earlier run here
@@ -156,7 +151,7 @@ def _train(
         reserved = session.deadline_seconds - seconds_needed(session.average, len(materials.train), config.imgsz)
         session.deadline_seconds = max(config.minutes * 30, reserved)
     best, history = copy_weights(session.average), []
-    if resume and (folder / run_folder.LAST).exists():
+    if goes_on:
         best = load_state(folder / run_folder.LAST, session)
         history = run_folder.read_history(folder, session.progress.epoch)
         reporter.say(f"Resuming after epoch {session.progress.epoch}.")
@@ -231,13 +226,15 @@ def resolve(config: TrainConfig, pictures: int) -> TrainConfig:
     )
 
 
-def _look_first(session: Session, materials: Materials, reporter: Reporter, *, choose: bool) -> TrainConfig:
-    """Asks a pretrained trunk what it says of the pictures before it learns, where that is wanted for a probe or to
-    `choose` its rate. The config with that rate; the session gets both."""
-    probed = session.untouched is not None
-    if session.config.weights == "none" or not (probed or choose):
+def _look_first(
+    session: Session, materials: Materials, reporter: Reporter, *, choose: bool, start: bool
+) -> TrainConfig:
+    """Asks a pretrained trunk what it says of the pictures before it learns, where that is wanted for a probe, to
+    `choose` its rate, or to `start` the heads on it. The config with that rate; the session gets all of it."""
+    probed, start = session.untouched is not None, start and session.config.head_start > 0
+    if session.config.weights == "none" or not (probed or choose or start):
         return session.config
-    first = look_first(session.average, materials.train, materials.held_out, probed=probed)
+    first = look_first(session.average, materials.train, materials.held_out, probed=probed, keep_maps=start)
     session.first_look = first
     if not choose:
         return session.config
@@ -309,8 +306,9 @@ def _run_loop(
     main = session.accelerator.is_main_process
     best_saved = -1
     saved_at, saving_took = time.perf_counter(), 0.0
-    with reporter.bar("training") as bar:
-        try:
+    try:
+        _start_heads(session, materials, reporter)
+        with reporter.bar("training") as bar:
             for row in train_epochs(session, materials.train, materials.held_out, on_step=bar):
                 history.append(row)
                 if row.best:
@@ -324,12 +322,21 @@ def _run_loop(
                         save_best(folder / run_folder.BEST, best, manifest)
                         best_saved = session.progress.best_epoch
                     saved_at, saving_took = time.perf_counter(), time.perf_counter() - now
-        except DivergedError as error:
-            if main:
-                run_folder.write_history(folder, history)
-                run_folder.write_stop(folder, error, session.progress.best_epoch)
-            return best, error
+    except DivergedError as error:
+        if main:
+            run_folder.write_history(folder, history)
+            run_folder.write_stop(folder, error, session.progress.best_epoch)
+        return best, error
     return best, None
+
+
+def _start_heads(session: Session, materials: Materials, reporter: Reporter) -> None:
+    """Where the first look has kept maps for it; they are large, and let go."""
+    first = session.first_look
+    if first is not None and first.maps is not None:
+        with reporter.bar("starting the heads") as bar:
+            start_heads(session, first.maps, materials.train, progress=bar)
+        session.first_look = replace(first, maps=None)
 
 
 def _manifest(config: TrainConfig, class_names: tuple[str, ...], materials: Materials) -> Manifest:

@@ -21,7 +21,7 @@ from onebox.errors import ModelError, RunFolderError
 from onebox.files import atomic_path
 from onebox.manifest import METADATA_KEY, Manifest
 from onebox.training.balance import BoxWeight
-from onebox.training.loop import Progress, Session
+from onebox.training.session import Progress, Session
 
 _PROGRESS_KEY = "onebox.progress"
 

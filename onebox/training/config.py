@@ -49,6 +49,9 @@ class TrainConfig:
         None, "the trunk's share of lr  [default: 0.25 to 1, more where a pretrained trunk knows less; 1 from scratch]"
     )
     freeze: int = _option(8, "a pretrained trunk's layers up to this stride are held as they are; 0 holds none")
+    head_start: int = _option(
+        3, "passes that the heads make over what a pretrained trunk says as it is, before all of it learns; 0 none"
+    )
     weight_decay: float = _option(0.05, "AdamW's; kept off biases and normalisation")
     warmup: float = _option(0.15, "share of the run in which the learning rate rises")
     label_smoothing: float = _option(0.1, "of the class targets, 0 to below 1")
@@ -106,6 +109,7 @@ class TrainConfig:
         self._within("imgsz", 32, 2048)
         self._within("batch", 1, 65536)
         self._within("freeze", 0, 64)
+        self._within("head_start", 0, 1000)
         self._within("bins", 8, 1024)
         self._within("lr", 1e-8, 10)
         self._within("weight_decay", 0, 10)
@@ -162,6 +166,7 @@ PLAIN: dict[str, Any] = {
     "lr": 1e-3,
     "trunk_lr": 1.0,
     "freeze": 0,
+    "head_start": 0,
     "weight_decay": 0.0,
     "warmup": 0.0,
     "label_smoothing": 0.0,

@@ -20,10 +20,10 @@ from onebox.training.checkpoint import Weights, copy_weights, save_best
 from onebox.training.config import PROBE_WEIGHT
 from onebox.training.export import export_onnx
 from onebox.training.looks import look_twice_if_it_pays
-from onebox.training.loop import DivergedError, EpochRow, Session
 from onebox.training.materials import Materials
 from onebox.training.presence import add_presence
 from onebox.training.reporter import Reporter
+from onebox.training.session import DivergedError, EpochRow, Session
 from onebox.training.story import write_training_report
 from onebox.training.transfer import fit_probe
 

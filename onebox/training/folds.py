@@ -199,15 +199,21 @@ def _one_fold(
 ) -> Iterator[Row]:
     """Trains on `learnt` to the end of the schedule; gives the raw outputs for the `judged` rows of `cache`."""
     from onebox.training import api
+    from onebox.training.headstart import start_heads
     from onebox.training.loop import train_epochs
     from onebox.training.predictor import TorchLocalizer
-    from onebox.training.transfer import probe_scores
+    from onebox.training.transfer import look_first, probe_scores
 
     session = api.start_session(config, manifest.class_names, api.start_engine(config))
     probe = None
     if session.config.weights != "none":
         untouched = copy.deepcopy(session.average.trunk)
         probe = probe_scores(session.average, untouched, learnt, len(manifest.class_names))
+        if session.config.head_start:
+            maps = look_first(session.average, learnt, None, probed=False, keep_maps=True).maps
+            assert maps is not None
+            start_heads(session, maps, learnt)
+            del maps
     for _ in train_epochs(session, learnt, None, on_step=lambda done, total: progress(session.share_done())):
         pass
     model = TorchLocalizer(session.average, manifest)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from onebox.training.loop import EpochRow
+    from onebox.training.session import EpochRow
 
 HEADER = "epoch     loss class/box   pull box:class  top-1  mean IoU  joint    img/s   time"
 

@@ -13,7 +13,7 @@ from onebox.errors import RunFolderError
 from onebox.evaluation_file import IN_RUN_FOLDER
 from onebox.files import make_folder, write_atomic
 from onebox.training.config import TrainConfig
-from onebox.training.loop import DivergedError, EpochRow
+from onebox.training.session import DivergedError, EpochRow
 
 CONFIG, METRICS, LAST, BEST = "config.json", "metrics.jsonl", "last.safetensors", "best.safetensors"
 MODEL, REPORT, STOPPED = "model.onnx", "report.html", "stopped.json"

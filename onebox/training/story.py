@@ -13,7 +13,7 @@ from onebox.manifest import Manifest
 from onebox.report import RunFacts, write_report
 from onebox.report.making import data_facts, machine, now, versions
 from onebox.training.config import TrainConfig
-from onebox.training.loop import EpochRow
+from onebox.training.session import EpochRow
 
 _PACKAGES = ("torch", "torchvision", "timm", "accelerate", "onnxruntime", "numpy", "Pillow")
 

@@ -20,7 +20,7 @@ from onebox.training.reporter import Reporter, Tell
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
 
-    from onebox.training.loop import EpochRow
+    from onebox.training.session import EpochRow
 
 #: What all runs are filed under where a tracker has projects or experiments.
 PROJECT = "onebox"

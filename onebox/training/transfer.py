@@ -1,17 +1,19 @@
-"""What a pretrained trunk, untouched, already tells of the classes. Takes a network and the caches of a training; looks
-at the pictures once, before the loop, and gives the trunk's share of the heads' rate then, and after the loop a probe:
-the untouched trunk's word on the class, beside the class head's. Never changes a weight of trunk or heads.
+"""What a pretrained trunk, untouched, already tells of the pictures. Takes a network and the caches of a training;
+looks at the pictures once, before the loop, and gives the trunk's share of the heads' rate and the maps that the heads
+start on (`headstart.py`) then, and after the loop a probe: the untouched trunk's word on the class, beside the class
+head's. Never changes a weight of trunk or heads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from onebox.boxes import Floats
 from onebox.calibration import fit_temperature, tempered
@@ -34,29 +36,60 @@ RIDGE = 0.3
 #: No more training pictures than these are looked at for the share alone, and for a probe, which has a few thousand
 #: weights; and no more held-out ones.
 MOST_FOR_SHARE, MOST_FOR_PROBE, MOST_HELD_OUT = 1024, 4096, 1024
+#: And no more maps are kept for the heads to start on than fit in these bytes: 6,000 pictures of 192 pixels.
+MOST_BYTES = 2**30
 BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """All maps of an untouched trunk for the training pictures `rows` (N,): `levels`, finest first, (N, C, H, W) each,
+    float32 in channels-last order and not on an accelerator."""
+
+    rows: npt.NDArray[np.int64]
+    levels: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FirstLook:
     """Means of an untouched trunk's coarsest map: `known` (N, D) of the training pictures `rows` (N,), and `asked`
-    (M, D) of the held-out pictures `asked_rows` (M,), of which there may be none."""
+    (M, D) of the held-out pictures `asked_rows` (M,), of which there may be none. `maps` where they were to be kept."""
 
     rows: npt.NDArray[np.int64]
     known: Floats
     asked_rows: npt.NDArray[np.int64]
     asked: Floats
+    maps: Maps | None = None
 
 
-def look_first(network: Network, train: Cache, held_out: Cache | None, *, probed: bool) -> FirstLook:
+def look_first(
+    network: Network, train: Cache, held_out: Cache | None, *, probed: bool, keep_maps: bool = False
+) -> FirstLook:
     """To be called before the loop: what the trunk of `network` says of the pictures as it is. `probed`: of as many as
-    a probe is fitted to."""
-    rows = _some(len(train), MOST_FOR_PROBE if probed else MOST_FOR_SHARE)
-    known = _pooled(network, train.pictures[rows])
+    a probe is fitted to. `keep_maps`: with all that it says of as many as MOST_BYTES hold."""
+    pooled = min(len(train), MOST_FOR_PROBE if probed else MOST_FOR_SHARE)
+    kept = min(len(train), MOST_BYTES // _bytes_of_maps(network, train.pictures[:1])) if keep_maps else 0
+    place = np.argsort(np.random.default_rng(0).permutation(len(train)))  # of each picture, in a drawn order
+    rows = np.nonzero(place < max(pooled, kept))[0]
+    known, levels, filled = [], [], 0
+    for start, found in _maps(network, train.pictures[rows]):
+        here = place[rows[start : start + BATCH]]
+        known.append(_means(found)[here < pooled])
+        if not kept:
+            continue
+        chosen = torch.from_numpy(here < kept)
+        if not levels:
+            levels = [torch.empty((kept, *m.shape[1:]), memory_format=torch.channels_last) for m in found]
+        count = int(chosen.sum())
+        for level, m in zip(levels, found, strict=True):
+            level[filled : filled + count] = m.cpu()[chosen]
+        filled += count
+    maps = Maps(rows[place[rows] < kept], tuple(levels)) if kept else None
+    rows, known = rows[place[rows] < pooled], np.concatenate(known)
     if held_out is None or not len(held_out):
-        return FirstLook(rows, known, np.zeros(0, dtype=np.int64), np.zeros((0, known.shape[1])))
+        return FirstLook(rows, known, np.zeros(0, dtype=np.int64), np.zeros((0, known.shape[1])), maps)
     asked = _some(len(held_out), MOST_HELD_OUT)
-    return FirstLook(rows, known, asked, _pooled(network, held_out.pictures[asked]))
+    return FirstLook(rows, known, asked, _pooled(network, held_out.pictures[asked]), maps)
 
 
 def choose_share(first: FirstLook, train: Cache, held_out: Cache | None) -> tuple[float, float | None]:
@@ -137,15 +170,31 @@ def _some(count: int, most: int) -> npt.NDArray[np.int64]:
     return np.sort(np.random.default_rng(0).permutation(count)[:most])
 
 
-@torch.no_grad()
 def _pooled(network: Network, pictures: npt.NDArray[Any], trunk: Trunk | None = None) -> Floats:
     """(N, S, S, 3) uint8 -> (N, D): means of the coarsest map of the network's trunk, or of another one."""
+    return np.concatenate([_means(found) for _, found in _maps(network, pictures, trunk)])
+
+
+def _means(maps: list[Tensor]) -> Floats:
+    return maps[-1].mean(dim=(2, 3)).double().cpu().numpy()
+
+
+@torch.no_grad()
+def _maps(
+    network: Network, pictures: npt.NDArray[Any], trunk: Trunk | None = None
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """BATCH by BATCH, the first picture's place and all maps of the network's trunk, or of another one; of (N, S, S, 3)
+    uint8."""
     reader = network.trunk if trunk is None else trunk
     was_training = reader.training
-    reader.eval()
-    found = []
-    for start in range(0, len(pictures), BATCH):
-        x = to_float(torch.from_numpy(pictures[start : start + BATCH])).to(network.device)
-        found.append(reader(network.normalised(x))[-1].mean(dim=(2, 3)).double().cpu().numpy())
-    reader.train(was_training)
-    return np.concatenate(found)
+    try:
+        reader.eval()
+        for start in range(0, len(pictures), BATCH):
+            x = to_float(torch.from_numpy(pictures[start : start + BATCH])).to(network.device)
+            yield start, reader(network.normalised(x))
+    finally:
+        reader.train(was_training)
+
+
+def _bytes_of_maps(network: Network, picture: npt.NDArray[Any]) -> int:
+    return sum(m.numel() * m.element_size() for _, found in _maps(network, picture) for m in found)
