@@ -1,6 +1,6 @@
 """Changes that `benchmarks.ablation` can put in the place of what the product does: one `Swap` each, by name. They
 reach into the product's modules for the rest of the process, so that the product need not carry what did not earn
-its lines. Train nothing by themselves, but for `cached_heads` and `distil`, which say so.
+its lines. Train nothing by themselves, but for `distil`, which says so.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss
 from benchmarks.accuracy import SHARED
 from onebox.training import heads, losses, trunk
 from onebox.training import model as model_module
-from onebox.training.augment import BatchAugment, step_generator, to_float
 from onebox.training.cache import Cache
 from onebox.training.heads import BoxOutput, EdgeBoxHead
 from onebox.training.loop import train_epochs
@@ -32,8 +31,6 @@ api = importlib.import_module("onebox.training.api")
 
 #: What a ridge regression's scores are multiplied by to be logits: its "probabilities" are timid.
 RIDGE_TO_LOGITS = 8.0
-#: Pictures a step of heads on cached maps.
-CACHED_BATCH = 32
 #: `distil`: the teacher's trunk and how many times as many pictures as the student it sees; temperature and share of
 #: its soft answer in the student's class loss (Hinton et al. 2015, arXiv 1503.02531), and weight of the distance to its
 #: boxes.
@@ -165,50 +162,34 @@ def _linear_first(*, held: bool) -> Swap:
     return Swap(put, prepare)
 
 
-# ---- heads on cached maps first
+# ---- what the class head reads
 
 
-def _cached_heads(passes: int, copies: int) -> Swap:
-    """The trunk is asked once for the maps of every picture, as it is and of `copies` augmented copies; on those the
-    heads learn for `passes` passes at a constant rate, before the loop trains everything."""
+def _class_peaks() -> None:
+    """Of a pretrained trunk, too, the largest value of every channel of every map beside the coarsest map's means."""
+    model_module.ClassHead = lambda channels, classes, peaks: heads.ClassHead(channels, classes, peaks=True)
 
-    def prepare(session: Session, first: FirstLook | None, taught: Cache) -> None:
-        del first
-        network, config = session.accelerator.unwrap_model(session.network), session.config
-        assert config.augment is not None
-        assert config.close is not None
-        augment = BatchAugment(hflip=config.hflip, strength=config.augment, close=config.close)
-        pictures, plain = torch.from_numpy(taught.pictures), torch.from_numpy(taught.boxes_01)
-        network.trunk.eval()
-        parts: list[list[Tensor]] = []
-        boxes: list[Tensor] = []
-        for copy in range(copies + 1):
-            for rows in torch.arange(len(taught)).split(CACHED_BATCH):
-                x, y = to_float(pictures[rows]), plain[rows]
-                if copy:
-                    drawn = augment.draw(step_generator(config.seed, 2**32 + copy * len(taught) + int(rows[0])), y)
-                    x, y = augment(pictures[rows], y, drawn)
-                with torch.no_grad():
-                    parts.append(network.trunk(network.normalised(x)))
-                boxes.append(y)
-        maps = [torch.cat(level) for level in zip(*parts, strict=True)]
-        true, labels = torch.cat(boxes), torch.from_numpy(taught.labels).repeat(copies + 1)
-        optimizer = torch.optim.AdamW([p for _, p in network.head_parameters()], lr=config.lr, betas=(0.9, 0.99))
-        network.train()
-        for turn in range(passes):
-            order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(turn))
-            for rows in order.split(CACHED_BATCH)[: max(1, len(labels) // CACHED_BATCH)]:
-                seen = [m[rows] for m in maps]
-                found = criterion(
-                    network.class_head(seen), network.box_head(seen), labels[rows], true[rows],
-                    box_loss=config.box_loss, label_smoothing=config.label_smoothing,
-                )  # fmt: skip
-                optimizer.zero_grad()
-                (found.class_loss + found.box_loss).backward()
-                optimizer.step()
-        session.average.load_state_dict(network.state_dict())
 
-    return Swap(prepare=prepare)
+class _AttentiveClassHead(heads.ClassHead):
+    """Beside the coarsest map's mean, LOOKS weighted means of it: where to look is learnt, and begins as everywhere."""
+
+    LOOKS = 4
+
+    def __init__(self, channels: tuple[int, ...], classes: int, *, peaks: bool, hidden: int = 256) -> None:
+        super().__init__((*channels[:-1], channels[-1] * (1 + self.LOOKS)), classes, peaks=False, hidden=hidden)
+        del peaks
+        self.look = nn.Conv2d(channels[-1], self.LOOKS, 1)
+        nn.init.zeros_(self.look.weight)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        coarse = maps[-1]
+        where = self.look(coarse).flatten(2).softmax(dim=2)  # (B, LOOKS, h w)
+        seen = torch.einsum("bcp,blp->blc", coarse.flatten(2), where)
+        return self.fc(torch.cat([coarse.mean(dim=(2, 3)), seen.flatten(1)], dim=1))
+
+
+def _class_attention() -> None:
+    model_module.ClassHead = _AttentiveClassHead
 
 
 # ---- a box for each class
@@ -314,9 +295,8 @@ SWAPS: dict[str, Swap] = {
     "decay_all": Swap(_decay_all),
     "linear_first": _linear_first(held=False),
     "linear_held": _linear_first(held=True),
-    "cached_heads": _cached_heads(passes=3, copies=0),
-    "cached_heads_8": _cached_heads(passes=8, copies=0),
-    "cached_copies": _cached_heads(passes=3, copies=2),
+    "class_peaks": Swap(_class_peaks),
+    "class_attention": Swap(_class_attention),
     "per_class_boxes": Swap(_per_class_boxes),
     "distil": Swap(prepare=_distil),
 }

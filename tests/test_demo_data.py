@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import subprocess
 import sys
 from collections import Counter
@@ -16,7 +17,7 @@ from onebox.demo_data import CLASS_NAMES, Difficulty, compose_scene, draw_scene,
 from onebox.demo_data.objects import SUPERSAMPLE, box_blur, make_palette, make_pose, project, rasterize
 from onebox.demo_data.scenes import tight_box
 from onebox.demo_data.shapes import SHAPES
-from onebox.errors import ConfigError, RunFolderError
+from onebox.errors import ConfigError, DataError, RunFolderError
 
 SMALL = (96, 140)
 
@@ -187,6 +188,16 @@ def test_a_stop_half_way_leaves_nothing_behind(tmp_path: Path, processes: int) -
 
     with pytest.raises(KeyboardInterrupt):
         write_demo_data(tmp_path / "d", count=16, size=(64, 80), processes=processes, progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_is_said(tmp_path: Path) -> None:
+    def kill(done: int, count: int) -> None:
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    with pytest.raises(DataError, match="one of the processes that draw pictures was killed"):
+        write_demo_data(tmp_path / "d", count=200, size=(64, 80), processes=2, progress=kill)
     assert list(tmp_path.iterdir()) == []
 
 

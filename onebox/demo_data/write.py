@@ -10,6 +10,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TypeAlias
 
 from onebox.demo_data.scenes import SIZES, Difficulty, draw_scene
 from onebox.demo_data.shapes import CLASS_NAMES
-from onebox.errors import ConfigError, RunFolderError
+from onebox.errors import ConfigError, DataError, RunFolderError
 
 HEADER = ("filename", "class", "xmin", "ymin", "xmax", "ymax")
 
@@ -48,7 +49,7 @@ def write_demo_data(
     the calling thread.
 
     Raises ConfigError for a `count` under two per class, a negative seed or an impossible size, RunFolderError where
-    `folder` holds anything already or cannot be written.
+    `folder` holds anything already or cannot be written, DataError where one of the processes was killed.
     """
     folder = Path(folder)
     least = 2 * len(CLASS_NAMES)
@@ -72,6 +73,10 @@ def write_demo_data(
         if folder.exists():
             folder.rmdir()  # empty, as seen above; Windows does not rename onto a folder
         building.rename(folder)
+    except BrokenProcessPool:
+        raise DataError(
+            "one of the processes that draw pictures was killed", fix="Is there enough memory? Free some and try again."
+        ) from None
     except OSError as error:
         raise RunFolderError(
             f"cannot be written ({error.strerror or error})", where=str(folder), fix="Choose a folder you may write to."
