@@ -80,7 +80,7 @@ def run(taught: Cache, judged: Cache, data: Dataset, config: TrainConfig, how: a
         )
         first = None
         if session.config.weights != "none":
-            start = session.config.head_start > 0
+            start = bool(session.config.head_start)
             first = look_first(session.average, taught, judged, probed=how.as_product, keep_maps=start)
             if config.trunk_lr is None:
                 set_trunk_share(session.optimizer, choose_share(first, taught, judged)[0])

@@ -10,11 +10,11 @@ that have one are not done again; at the end a Markdown table with differences f
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,20 @@ from torch import Tensor
 
 from benchmarks.accuracy import SHARED
 from onebox.dataset import load_dataset
-from onebox.training.api import PRETRAINED_AUGMENT, PRETRAINED_BALANCE, PRETRAINED_CLOSE
+from onebox.training.api import PRETRAINED_BALANCE, resolve, start_engine, start_session
 from onebox.training.augment import BatchAugment, step_generator
 from onebox.training.balance import BoxWeight, measure, watch
 from onebox.training.cache import Cache, build_cache
 from onebox.training.config import TrainConfig, make_config
+from onebox.training.headstart import start_heads
 from onebox.training.leaks import hold_out
 from onebox.training.loop import update_average, validate
 from onebox.training.losses import Losses, criterion
-from onebox.training.model import Network, NetworkOutput, build_network
+from onebox.training.model import Network, NetworkOutput
 from onebox.training.processor import processor_set_up
 from onebox.training.schedule import batch_indices, lr_factor, steps_per_epoch
-from onebox.training.session import make_optimizer
-from onebox.training.transfer import PRETRAINED_SHARE
+from onebox.training.session import MOST_GRADIENT
+from onebox.training.transfer import look_first
 
 SETS = ("tiny_vid", "pets3")
 TRUNK = "tf_mobilenetv3_small_100"
@@ -174,12 +175,17 @@ WAYS: dict[str, Callable[[Network, int], Any]] = {
 
 
 def train(way: str, config: TrainConfig, epochs: int, train: Cache, val: Cache, classes: int) -> dict[str, float]:
-    """The default recipe's steps, with the backward pass of `way`; scores of the averaged weights at the end."""
-    torch.manual_seed(config.seed)
-    network = build_network(config, classes).to(memory_format=torch.channels_last)
-    average = copy.deepcopy(network)
-    optimizer = make_optimizer(network, config, PRETRAINED_SHARE)
-    augment = BatchAugment(hflip=config.hflip, strength=PRETRAINED_AUGMENT, close=PRETRAINED_CLOSE)
+    """The default recipe's head start and steps, with the backward pass of `way`; scores of the averaged weights at the
+    end."""
+    names = tuple(str(i) for i in range(classes))
+    session = start_session(resolve(replace(config, epochs=epochs), len(train)), names, start_engine(config))
+    config, optimizer, average = session.config, session.optimizer, session.average
+    network = session.accelerator.unwrap_model(session.network)
+    if config.head_start:
+        maps = look_first(average, train, None, probed=False, keep_maps=True).maps
+        assert maps is not None
+        start_heads(session, maps, train)
+    augment = BatchAugment(hflip=config.hflip, strength=config.augment or 0.0, close=config.close or 0.0)
     pictures, boxes, labels = (torch.from_numpy(a) for a in (train.pictures, train.boxes_01, train.labels))
     per_epoch = steps_per_epoch(len(train), config.batch)
     balance = WAYS[way](network, per_epoch)
@@ -197,10 +203,10 @@ def train(way: str, config: TrainConfig, epochs: int, train: Cache, val: Cache, 
         )
         optimizer.zero_grad()
         balance.backward(losses, output, step)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), MOST_GRADIENT)
         optimizer.step()
         update_average(average, network, config.ema, step + 1)
-    return {"seconds": time.perf_counter() - begun, **validate(average, val, Accelerator(cpu=True))}
+    return {"seconds": time.perf_counter() - begun, **validate(average, val, session.accelerator)}
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -97,6 +97,24 @@ def test_the_heads_learn_and_the_trunk_stays(settings: dict[str, Any], cache: Ca
     assert session.progress.step == 0
 
 
+@pytest.mark.parametrize(
+    ("wanted", "pictures", "passes"),
+    [
+        ({"epochs": 60}, 100, 3),
+        ({"epochs": 60}, 200, 0),
+        ({}, 1512, 0),  # about 18,000 are seen where nobody says
+        ({"minutes": 1}, 1512, 3),
+        ({"minutes": 3}, 1512, 0),
+        ({"minutes": 1, "weights": "none"}, 1512, 0),
+        ({"minutes": 1, "recipe": "plain"}, 1512, 0),
+        ({"minutes": 3, "head_start": 5}, 1512, 5),
+        ({"minutes": 1, "head_start": 0}, 1512, 0),
+    ],
+)
+def test_short_runs_start(wanted: dict[str, Any], pictures: int, passes: int) -> None:
+    assert resolve(make_config(**wanted), pictures).head_start == passes
+
+
 @pytest.mark.parametrize(("wanted", "starts"), [({}, True), ({"head_start": 0}, False), ({"recipe": "plain"}, False)])
 def test_who_starts(settings: dict[str, Any], tmp_path: Path, wanted: dict[str, Any], starts: bool) -> None:
     bars: list[str] = []

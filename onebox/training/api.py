@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import atexit
 import copy
+import math
 import os
 import time
 from dataclasses import dataclass, replace
@@ -48,6 +49,9 @@ PRETRAINED_CLOSE = 0.3
 #: The box branch's wanted share of the pull at the trunk: pretrained, and from random weights (docs/log.md, 2026-11-23
 #: and 2026-11-28).
 PRETRAINED_BALANCE, SCRATCH_BALANCE = 1.0, 0.8
+#: A pretrained trunk's heads have a head start of HEAD_START passes in a short run: one of fewer pictures seen, or
+#: minutes. In a long one they do without (docs/log.md, 2026-11-28).
+HEAD_START, SHORT_RUN, SHORT_MINUTES = 3, 8000, 2.0
 #: With --minutes alone the clock ends the run, or this many epochs.
 MINUTES_EPOCHS = 200
 #: What remains to be done within --minutes after the last step, beside what `presence.seconds_needed` foresees: export,
@@ -220,10 +224,16 @@ def resolve(config: TrainConfig, pictures: int) -> TrainConfig:
     balance = config.balance
     if balance is None:
         balance = SCRATCH_BALANCE if from_nothing else PRETRAINED_BALANCE
+    head_start = config.head_start
+    if head_start is None:
+        minutes = math.inf if config.minutes is None else config.minutes
+        short = epochs * pictures < SHORT_RUN or minutes < SHORT_MINUTES
+        head_start = HEAD_START if short and not from_nothing else 0
     weights = "none" if plain_trunk and config.weights == "pretrained" else config.weights
     return replace(
-        config, epochs=epochs, trunk_lr=trunk_lr, augment=augment, close=close, balance=balance, weights=weights
-    )
+        config, epochs=epochs, trunk_lr=trunk_lr, augment=augment, close=close, balance=balance, weights=weights,
+        head_start=head_start,
+    )  # fmt: skip
 
 
 def _look_first(
@@ -231,7 +241,7 @@ def _look_first(
 ) -> TrainConfig:
     """Asks a pretrained trunk what it says of the pictures before it learns, where that is wanted for a probe, to
     `choose` its rate, or to `start` the heads on it. The config with that rate; the session gets all of it."""
-    probed, start = session.untouched is not None, start and session.config.head_start > 0
+    probed, start = session.untouched is not None, start and bool(session.config.head_start)
     if session.config.weights == "none" or not (probed or choose or start):
         return session.config
     first = look_first(session.average, materials.train, materials.held_out, probed=probed, keep_maps=start)

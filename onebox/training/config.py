@@ -49,8 +49,10 @@ class TrainConfig:
         None, "the trunk's share of lr  [default: 0.25 to 1, more where a pretrained trunk knows less; 1 from scratch]"
     )
     freeze: int = _option(8, "a pretrained trunk's layers up to this stride are held as they are; 0 holds none")
-    head_start: int = _option(
-        3, "passes that the heads make over what a pretrained trunk says as it is, before all of it learns; 0 none"
+    head_start: int | None = _option(
+        None,
+        "passes that the heads make over what a pretrained trunk says as it is, before all of it learns  [default: 3 "
+        "where fewer than 8,000 pictures are seen or --minutes is below 2, 0 otherwise and from scratch]",
     )
     weight_decay: float = _option(0.05, "AdamW's; kept off biases and normalisation")
     warmup: float = _option(0.15, "share of the run in which the learning rate rises")
@@ -109,7 +111,6 @@ class TrainConfig:
         self._within("imgsz", 32, 2048)
         self._within("batch", 1, 65536)
         self._within("freeze", 0, 64)
-        self._within("head_start", 0, 1000)
         self._within("bins", 8, 1024)
         self._within("lr", 1e-8, 10)
         self._within("weight_decay", 0, 10)
@@ -127,6 +128,7 @@ class TrainConfig:
             ("minutes", 0.01, 100_000),
             ("trunk_lr", 0, 100),
             ("balance", 1e-6, 1e6),
+            ("head_start", 0, 1000),
             ("box_weight", 0, 1e9),
             ("threads", 1, 4096),
         ):

@@ -24,6 +24,7 @@ def start_heads(
     constant peak rate and with the same weight for both losses, which share no weight here. Raises DivergedError where
     the loss is no longer finite."""
     config = session.config
+    assert config.head_start
     # every process learns the same here, without a word to the others: of the average, whose layers are the plain ones
     network, device = session.average, session.accelerator.device
     boxes, labels = (torch.from_numpy(a[maps.rows]) for a in (train.boxes_01, train.labels))
