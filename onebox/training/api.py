@@ -51,7 +51,7 @@ PRETRAINED_CLOSE = 0.3
 PRETRAINED_BALANCE, SCRATCH_BALANCE = 1.0, 0.8
 #: A pretrained trunk's heads have a head start of HEAD_START passes in a short run: one of fewer pictures seen, or
 #: minutes. In a long one they do without (docs/log.md, 2026-11-28).
-HEAD_START, SHORT_RUN, SHORT_MINUTES = 3, 8000, 2.0
+HEAD_START, SHORT_RUN, SHORT_MINUTES = 3, 6000, 1.5
 #: With --minutes alone the clock ends the run, or this many epochs.
 MINUTES_EPOCHS = 200
 #: What remains to be done within --minutes after the last step, beside what `presence.seconds_needed` foresees: export,

@@ -52,7 +52,7 @@ class TrainConfig:
     head_start: int | None = _option(
         None,
         "passes that the heads make over what a pretrained trunk says as it is, before all of it learns  [default: 3 "
-        "where fewer than 8,000 pictures are seen or --minutes is below 2, 0 otherwise and from scratch]",
+        "where fewer than 6,000 pictures are seen or --minutes is below 1.5, 0 otherwise and from scratch]",
     )
     weight_decay: float = _option(0.05, "AdamW's; kept off biases and normalisation")
     warmup: float = _option(0.15, "share of the run in which the learning rate rises")
