@@ -63,6 +63,9 @@ _PNG_SIMPLE = {
 #: A larger file of one chunk after another is Pillow's.
 _MOST_CHUNKS = 4096
 
+#: Bytes of a value of each EXIF type (TIFF 6.0, section 2).
+_FORM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+
 
 def quick_size(path: str, most_pixels: int) -> tuple[int, int] | None:
     """(width, height) of the upright picture; None where Pillow must look: also for everything unreadable, and for
@@ -164,7 +167,12 @@ def _orientation(tiff: bytes) -> int | None:
         return None
     found = 0
     for i in range(count):
-        tag, form, values, value = struct.unpack_from(order + "HHIH", tiff, offset + 2 + 12 * i)
+        at = offset + 2 + 12 * i
+        tag, form, values, value = struct.unpack_from(order + "HHIH", tiff, at)
+        (place,) = struct.unpack_from(order + "I", tiff, at + 8)
+        taken = values * _FORM_BYTES.get(form, len(tiff))
+        if taken > 4 and place + taken > len(tiff):  # cut off: Pillow reads no entry behind it
+            return None
         if tag == _ORIENTATION:
             if found or form != 3 or values != 1 or not value:
                 return None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
@@ -153,6 +153,7 @@ FILES = [make() for make in {**ORDINARY, **SPECIAL}.values()]
 
 
 @settings(max_examples=1500, deadline=None)
+@example(list({**ORDINARY, **SPECIAL}).index("orientation 5"), 4475, 1)  # the camera's name lies beyond the file's end
 @given(st.integers(0, len(FILES) - 1), st.integers(0, 2**32), st.integers(1, 6))
 def test_damaged_files_are_never_given_another_size(
     tmp_path_factory: pytest.TempPathFactory, which: int, seed: int, changes: int
