@@ -124,8 +124,8 @@ class Session:
         return share
 
     def share_of_loop(self) -> float:
-        """0-1: as `share_done`, of the loop alone. A short run is a tenth over when its pictures are read, and the rate
-        must rise all the same."""
+        """0-1: as `share_done`, of the loop alone. A run of one minute is an eighth to a fifth over when its pictures
+        have been read (docs/log.md, 2026-11-28), and the rate must rise all the same."""
         began = self.progress.began
         return (self.share_done() - began) / (1 - began)
 
