@@ -1,6 +1,7 @@
 """Changes that `benchmarks.ablation` can put in the place of what the product does: one `Swap` each, by name. They
 reach into the product's modules for the rest of the process, so that the product need not carry what did not earn
-its lines. Train nothing by themselves, but for `distil`, which says so.
+its lines. Train nothing by themselves, but for `distil`, which says so. Those that change the losses or the box head
+do not reach the heads' start: give them `--with head_start=0` where a training is short enough to have one.
 """
 
 from __future__ import annotations

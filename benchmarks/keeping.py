@@ -30,14 +30,14 @@ from onebox.training.augment import to_float
 from onebox.training.cache import Cache, build_cache
 from onebox.training.config import TrainConfig, make_config
 from onebox.training.headstart import start_heads
-from onebox.training.loop import TEMPERATURES, train_epochs
+from onebox.training.loop import AS_GOOD, TEMPERATURES, train_epochs
 from onebox.training.model import Network
 from onebox.training.processor import processor_set_up
 from onebox.training.session import set_trunk_share
 from onebox.training.transfer import choose_share, look_first
 
 SETS = ("asl_yolo", "pets3", "caltech22_mat", "tiny_vid")
-WIDTHS = (0.0, 0.25, 0.5, 1.0, 2.0, math.inf)
+WIDTHS = sorted({0.0, 0.25, 0.5, 1.0, 2.0, math.inf, AS_GOOD})
 #: Pictures that choose: a hundred, as in the product, but never more than half of those there are.
 CHOOSING = 100
 DRAWS = 400
@@ -126,7 +126,7 @@ def table(folder: Path) -> str:
             if not runs:
                 continue
             mean = np.mean([scores[width].mean(axis=0) for scores in runs], axis=0)
-            gap = mean - np.mean([scores[0.5].mean(axis=0) for scores in runs], axis=0)
+            gap = mean - np.mean([scores[AS_GOOD].mean(axis=0) for scores in runs], axis=0)
             cells = " | ".join(f"{m:.4f} ({g:+.4f})" for m, g in zip(mean, gap, strict=True))
             lines.append(f"| {'last' if width == math.inf else width} | {name} | {cells} | {len(runs)} |")
     return "\n".join(lines)
