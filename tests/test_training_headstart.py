@@ -149,7 +149,7 @@ def test_a_short_run_warms_up_all_the_same(settings: dict[str, Any], cache: Cach
     assert rates[-1] < 0.1 * session.config.lr
 
 
-def test_heads_that_diverge_name_their_pictures(settings: dict[str, Any], cache: Cache, tmp_path: Path) -> None:
+def test_heads_that_diverge_name_their_pictures(settings: dict[str, Any], cache: Cache) -> None:
     session = session_of(settings)
     maps = maps_of(session, cache)
     maps.levels[-1][7] = float("nan")
