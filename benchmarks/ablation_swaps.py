@@ -19,6 +19,7 @@ from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss
 from benchmarks.accuracy import SHARED
 from onebox.training import heads, losses, trunk
 from onebox.training import model as model_module
+from onebox.training.augment import BatchAugment, step_generator
 from onebox.training.cache import Cache
 from onebox.training.heads import BoxOutput, EdgeBoxHead
 from onebox.training.loop import train_epochs
@@ -193,6 +194,55 @@ def _class_attention() -> None:
     model_module.ClassHead = _AttentiveClassHead
 
 
+class _DroppingClassHead(heads.ClassHead):
+    """Three in ten of what the class head reads, and of what it makes of that, are dropped in training."""
+
+    SHARE = 0.3
+
+    def __init__(self, channels: tuple[int, ...], classes: int, *, peaks: bool, hidden: int = 256) -> None:
+        super().__init__(channels, classes, peaks=peaks, hidden=hidden)
+        first, rise, last = self.fc
+        self.fc = nn.Sequential(nn.Dropout(self.SHARE), first, rise, nn.Dropout(self.SHARE), last)
+
+
+def _class_dropout() -> None:
+    model_module.ClassHead = _DroppingClassHead
+
+
+# ---- what is seen around the object
+
+#: `strange_ground`: share of the pictures, and how far the window that is kept goes beyond the box, in its sides.
+GROUND_SHARE, GROUND_ROOM = 0.25, 0.5
+#: Side of the coarse picture that another one is made into, so that its own object is not to be told.
+GROUND_SIDE = 12
+
+
+def _strange_ground() -> None:
+    """Some pictures keep a window about their object alone; around it lies another picture of the batch, blurred: what
+    usually lies about an object should not tell its class."""
+
+    class Grounded(BatchAugment):
+        asked = 0
+
+        def __call__(self, pictures: Tensor, boxes_01: Tensor, drawn: Any) -> tuple[Tensor, Tensor]:
+            x, y = super().__call__(pictures, boxes_01, drawn)
+            generator = step_generator(1, Grounded.asked)
+            Grounded.asked += 1
+            n, _, height, width = x.shape
+            u = torch.rand(n, 5, generator=generator)
+            side = y[:, 2:] - y[:, :2]
+            low, high = y[:, :2] - GROUND_ROOM * u[:, :2] * side, y[:, 2:] + GROUND_ROOM * u[:, 2:4] * side
+            at_x, at_y = ((torch.arange(n) + 0.5) / n for n in (width, height))
+            inside = ((at_x >= low[:, :1]) & (at_x <= high[:, :1])).unsqueeze(1)
+            inside = inside & ((at_y >= low[:, 1:]) & (at_y <= high[:, 1:])).unsqueeze(2)
+            kept = (inside | (u[:, 4] >= GROUND_SHARE).view(-1, 1, 1)).unsqueeze(1)
+            other = functional.adaptive_avg_pool2d(x.roll(1, dims=0), GROUND_SIDE)
+            other = functional.interpolate(other, size=(height, width), mode="bilinear", align_corners=False)
+            return torch.where(kept, x, other).contiguous(memory_format=torch.channels_last), y
+
+    loop.BatchAugment = Grounded
+
+
 # ---- a box for each class
 
 
@@ -298,6 +348,8 @@ SWAPS: dict[str, Swap] = {
     "linear_held": _linear_first(held=True),
     "class_peaks": Swap(_class_peaks),
     "class_attention": Swap(_class_attention),
+    "class_dropout": Swap(_class_dropout),
+    "strange_ground": Swap(_strange_ground),
     "per_class_boxes": Swap(_per_class_boxes),
     "distil": Swap(prepare=_distil),
 }
