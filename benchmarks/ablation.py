@@ -195,9 +195,7 @@ def main() -> None:
         wanted = {"backbone": TRUNK, "weights": str(WEIGHTS), "threads": args.threads, "imgsz": args.imgsz}
         if task.imgsz is not None:
             wanted["imgsz"] = task.imgsz
-        wanted |= {
-            key: json.loads(value) if value[:1] in "0123456789tfn{" else value for key, value in settings.items()
-        }
+        wanted |= {key: _value(text) for key, text in settings.items()}
         cache = None
         for seed in range(args.seeds):
             for fold in args.folds:
@@ -219,6 +217,14 @@ def main() -> None:
                     out.write(json.dumps(row) + "\n")
                 means = ", ".join(f"{f} {mean_of([row], f).mean:.4f}" for f in FIGURES)
                 print(f"{time.strftime('%H:%M:%S')} {key}: {means}, {found['cpu_seconds']:.0f} s", flush=True)
+
+
+def _value(text: str) -> Any:
+    """A number, true, false or null as JSON has them; anything else is a word."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def _arguments() -> argparse.Namespace:
