@@ -95,7 +95,6 @@ def run(taught: Cache, judged: Cache, data: Dataset, config: TrainConfig, how: a
         seconds = time.process_time() - begun
         session.average.eval()
         if how.as_product:
-            assert first is not None, "--as-product: from random weights nothing is added to the network as it is"
             answers = as_product(session, first, taught, judged, data)
         else:
             answers = {"pictures": _answers(session.average, judged)}
@@ -129,11 +128,15 @@ def _pictures(ious: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     }
 
 
-def as_product(session: Session, first: FirstLook, taught: Cache, judged: Cache, data: Dataset) -> dict[str, Any]:
+def as_product(
+    session: Session, first: FirstLook | None, taught: Cache, judged: Cache, data: Dataset
+) -> dict[str, Any]:
     """What a finished model would answer for the pictures of `judged`, which are among `data`: with a probe of the
     untouched trunk, and at two looks, each where these pictures gain by it, as held-out ones decide in the product."""
     network, config, names = session.average, session.config, data.class_names
-    probed = session.untouched is not None and fit_probe(network, session.untouched, first, taught, judged)[0]
+    probed = False
+    if session.untouched is not None and first is not None:
+        probed = fit_probe(network, session.untouched, first, taught, judged)[0]
     manifest = Manifest(
         class_names=names, imgsz=config.imgsz, backbone=config.backbone, recipe=config.recipe,
         box_head=config.box_head, onebox_version=onebox.__version__,

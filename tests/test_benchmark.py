@@ -345,7 +345,7 @@ def test_the_table_of_hours_in_the_docs_is_up_to_date() -> None:
 
 @pytest.mark.slow
 @pytest.mark.real
-@pytest.mark.parametrize("method", ["scratch_stack", "ssdlite", "ssdlite_trunk", "fastai"])
+@pytest.mark.parametrize("method", ["scratch_trunk", "ssdlite", "ssdlite_trunk", "fastai"])
 def test_every_method_of_ours_answers_every_picture(
     method: str, real_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,36 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from onebox.errors import WeightsError  # noqa: E402
+from onebox.training.api import default_epochs, resolve  # noqa: E402
+from onebox.training.config import make_config  # noqa: E402
 from onebox.training.trunk import build_trunk  # noqa: E402
 from tests.small_runs import shell  # noqa: E402
+
+
+@pytest.mark.parametrize(
+    ("wanted", "backbone", "imgsz"),
+    [
+        ({}, "tf_mobilenetv3_small_100", 192),
+        ({"recipe": "plain"}, "tf_mobilenetv3_small_100", 192),
+        ({"weights": "none"}, "plain", 96),
+        ({"weights": "none", "recipe": "plain"}, "plain", 96),
+        ({"backbone": "plain"}, "plain", 96),
+        ({"weights": "none", "backbone": "resnet18"}, "resnet18", 96),
+        ({"weights": "none", "imgsz": 160}, "plain", 160),
+    ],
+)
+def test_what_training_from_nothing_means(wanted: dict[str, Any], backbone: str, imgsz: int) -> None:
+    config = make_config(**wanted)
+    assert (config.backbone, config.imgsz) == (backbone, imgsz)
+    assert make_config(**config.to_dict()) == config, "a saved config says it all"
+
+
+def test_how_many_passes_where_nobody_says() -> None:
+    counts = (10, 300, 1000, 10_000)
+    assert [default_epochs(n) for n in counts] == [60, 60, 18, 12]
+    assert [default_epochs(n, from_nothing=True) for n in counts] == [100, 100, 32, 12]
+    for wanted, epochs in (({}, 18), ({"weights": "none"}, 32), ({"backbone": "plain"}, 32)):
+        assert resolve(make_config(**wanted), 1000).epochs == epochs
 
 
 def test_weights_that_cannot_be_had(tmp_path: Path) -> None:

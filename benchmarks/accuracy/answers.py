@@ -5,7 +5,7 @@ class and one box for each test picture, judged here in one way for all methods.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,12 @@ class Job:
         from onebox.training.config import TrainConfig
 
         return self.imgsz or TrainConfig().imgsz
+
+    def from_nothing(self) -> Job:
+        """The same for a method without pretrained weights: its pictures are of the size that onebox takes then."""
+        from onebox.training.config import make_config
+
+        return replace(self, imgsz=self.imgsz or make_config(weights="none").imgsz)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def _yolo(model: str) -> Callable[[Job, Tools, str], Answers]:
         from benchmarks.peers.ultralytics_peer import train_and_answer
 
         assert tools.ultralytics is not None
-        return train_and_answer(job, model, tools.ultralytics)
+        return train_and_answer(job.from_nothing(), model, tools.ultralytics)
 
     return run
 
@@ -86,7 +86,9 @@ def _ssdlite(*, same_trunk: bool) -> Callable[[Job, Tools, str], Answers]:
     def run(job: Job, tools: Tools, name: str) -> Answers:
         from benchmarks.peers.ssdlite_peer import train_and_answer
 
-        return train_and_answer(job, trunk=(TRUNK, str(WEIGHTS)) if same_trunk else None)
+        if same_trunk:
+            return train_and_answer(job, trunk=(TRUNK, str(WEIGHTS)))
+        return train_and_answer(job.from_nothing(), trunk=None)
 
     return run
 
@@ -121,9 +123,8 @@ METHODS: dict[str, Method] = {
         "onebox, pretrained trunk, --refine --split 1 --imgsz 224", "ours", True,
         _onebox(refine=True, split=1.0, imgsz=224, **_PRETRAINED), optional=True,
     ),
-    "scratch_stack": Method(
-        "onebox, --backbone plain (built-in convolutions)", "ours", False, _onebox(backbone="plain", weights="none"),
-        optional=True,
+    "scratch_trunk": Method(
+        f"onebox, --weights none --backbone {TRUNK}", "ours", False, _onebox(backbone=TRUNK, **_SCRATCH), optional=True
     ),
 }  # fmt: skip
 REFERENCE = "default"

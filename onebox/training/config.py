@@ -36,10 +36,13 @@ class TrainConfig:
 
     recipe: str = _option("default", "default, or plain: two pooled FC heads, NLL + MSE, no tricks (the reference)")
     backbone: str = _option(
-        "tf_mobilenetv3_small_100", "trunk: any timm name, or plain (built-in convolutions, no weights)"
+        "tf_mobilenetv3_small_100",
+        "trunk: any timm name, or plain (built-in convolutions, no weights)  [default with --weights none: plain]",
     )
     weights: str = _option("pretrained", "pretrained (timm downloads them), a .safetensors file, or none")
-    imgsz: int = _option(192, "side of the square the pictures are stretched to, pixels")
+    imgsz: int = _option(
+        192, "side of the square the pictures are stretched to, pixels  [default with --weights none: 96]"
+    )
     epochs: int | None = _option(None, "passes over the training pictures  [default: from the number of pictures]")
     minutes: float | None = _option(None, "stop on time, with the best model so far")
     seed: int = _option(0, "every random choice is a function of (seed, step)")
@@ -180,8 +183,15 @@ PLAIN: dict[str, Any] = {
 }
 
 
+#: What `weights="none"`, or the built-in trunk, means besides, as differences from the defaults. In the same time the
+#: built-in stack of dense convolutions learns more from nothing than a trunk made to be pretrained, and more from many
+#: small pictures than from few large ones (docs/log.md, 2026-11-28).
+FROM_NOTHING: dict[str, Any] = {"backbone": PLAIN_TRUNK, "imgsz": 96}
+
+
 def make_config(**settings: Any) -> TrainConfig:
-    """The defaults of the chosen recipe, with `settings` laid over them.
+    """The defaults of the chosen recipe, and of training from nothing where that is asked for, with `settings` laid
+    over them.
 
     Raises ConfigError for an unknown key (naming the nearest valid one) or an impossible value.
     """
@@ -189,8 +199,10 @@ def make_config(**settings: Any) -> TrainConfig:
     for key in settings:
         if key not in names:
             raise ConfigError(f"unknown setting {key!r}{_nearest(key, names)}")
-    base = PLAIN if settings.get("recipe") == "plain" else {}
-    return TrainConfig(**{**base, **settings})
+    recipe = PLAIN if settings.get("recipe") == "plain" else {}
+    from_nothing = settings.get("weights") == "none" or settings.get("backbone") == PLAIN_TRUNK
+    nothing = FROM_NOTHING if from_nothing else {}
+    return TrainConfig(**{**recipe, **nothing, **settings})
 
 
 def _nearest(word: str, words: Any) -> str:
