@@ -185,7 +185,7 @@ def train(way: str, config: TrainConfig, epochs: int, train: Cache, val: Cache, 
         maps = look_first(average, train, None, probed=False, keep_maps=True).maps
         assert maps is not None
         start_heads(session, maps, train)
-    augment = BatchAugment(hflip=config.hflip, strength=config.augment or 0.0, close=config.close or 0.0)
+    augment = BatchAugment(hflip=config.hflip, strength=config.augment or 0.0, close=config.close)
     pictures, boxes, labels = (torch.from_numpy(a) for a in (train.pictures, train.boxes_01, train.labels))
     per_epoch = steps_per_epoch(len(train), config.batch)
     balance = WAYS[way](network, per_epoch)

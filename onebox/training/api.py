@@ -43,9 +43,6 @@ from onebox.training.transfer import PRETRAINED_SHARE, choose_share, look_first
 
 #: A pretrained trunk needs less augmentation than one that starts from nothing (docs/log.md, 2026-11-22).
 PRETRAINED_AUGMENT = 0.5
-#: And gains from close-ups, which were chosen on such trunks alone: the built-in pictures, from random weights, lost by
-#: them and what came with them (docs/log.md, 2026-11-23).
-PRETRAINED_CLOSE = 0.3
 #: The box branch's wanted share of the pull at the trunk: pretrained, and from random weights (docs/log.md, 2026-11-23
 #: and 2026-11-28).
 PRETRAINED_BALANCE, SCRATCH_BALANCE = 1.0, 0.8
@@ -221,9 +218,6 @@ def resolve(config: TrainConfig, pictures: int) -> TrainConfig:
     augment = config.augment
     if augment is None:
         augment = 1.0 if from_nothing else PRETRAINED_AUGMENT
-    close = config.close
-    if close is None:
-        close = 0.0 if from_nothing else PRETRAINED_CLOSE
     balance = config.balance
     if balance is None:
         balance = SCRATCH_BALANCE if from_nothing else PRETRAINED_BALANCE
@@ -234,7 +228,7 @@ def resolve(config: TrainConfig, pictures: int) -> TrainConfig:
         head_start = HEAD_START if short and not from_nothing else 0
     weights = "none" if plain_trunk and config.weights == "pretrained" else config.weights
     return replace(
-        config, epochs=epochs, trunk_lr=trunk_lr, augment=augment, close=close, balance=balance, weights=weights,
+        config, epochs=epochs, trunk_lr=trunk_lr, augment=augment, balance=balance, weights=weights,
         head_start=head_start,
     )  # fmt: skip
 

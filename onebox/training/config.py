@@ -64,9 +64,7 @@ class TrainConfig:
     augment: float | None = _option(
         None, "strength of crops, zoom and colour, 0 (none) to 1  [default: 0.5 pretrained, 1 from scratch]"
     )
-    close: float | None = _option(
-        None, "share of the pictures seen as close-ups of the object  [default: 0.3 pretrained, 0 from scratch]"
-    )
+    close: float = _option(0.3, "share of the pictures seen as close-ups of the object")
     hflip: float = _option(0.5, "chance of a left-right flip; 0 where left and right mean something")
     box_head: str = _option("edges", "edges (four 1-D distributions) or fc (pooled, fully connected)")
     box_loss: str = _option("edges", "edges (L1 + GIoU + soft targets), l1_giou, or mse")
@@ -120,6 +118,7 @@ class TrainConfig:
         self._within("warmup", 0, 0.9)
         self._within("label_smoothing", 0, 0.99)
         self._within("ema", 0, 0.99999)
+        self._within("close", 0, 1)
         self._within("hflip", 0, 1)
         self._within("patience", 0, 1)
         self._within("false_reject", 0.0001, 0.5)
@@ -127,7 +126,6 @@ class TrainConfig:
         for name, low, high in (
             ("epochs", 1, 100_000),
             ("augment", 0, 1),
-            ("close", 0, 1),
             ("minutes", 0.01, 100_000),
             ("trunk_lr", 0, 100),
             ("balance", 1e-6, 1e6),

@@ -44,7 +44,7 @@ def train_epochs(
     mine = slice(rank * batch // world, (rank + 1) * batch // world)
     per_epoch = steps_per_epoch(len(train), batch)
     session.total_steps = session.epochs * per_epoch
-    augment = BatchAugment(hflip=config.hflip, strength=config.augment or 0.0, close=config.close or 0.0)
+    augment = BatchAugment(hflip=config.hflip, strength=config.augment or 0.0, close=config.close)
     pictures, boxes, labels = (torch.from_numpy(a) for a in (train.pictures, train.boxes_01, train.labels))
     device = accelerator.device
     if progress.step == 0:
