@@ -112,6 +112,12 @@ def _still_depthwise() -> None:
     model_module.build_trunk = held
 
 
+def _same_padding() -> None:
+    """The trunk pads as TensorFlow does, which weights that come from there were made with."""
+    create = trunk.timm.create_model
+    trunk.timm.create_model = lambda name, **options: create(name, pad_type="same", **options)
+
+
 def _decay_all() -> None:
     """Weight decay on biases and normalisation, too."""
     make = api.make_optimizer
@@ -344,6 +350,7 @@ SWAPS: dict[str, Swap] = {
     "still_norms": Swap(_still_norms),
     "still_depthwise": Swap(_still_depthwise),
     "decay_all": Swap(_decay_all),
+    "same_padding": Swap(_same_padding),
     "linear_first": _linear_first(held=False),
     "linear_held": _linear_first(held=True),
     "class_peaks": Swap(_class_peaks),
