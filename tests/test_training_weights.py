@@ -29,9 +29,14 @@ from tests.small_runs import shell  # noqa: E402
         ({"backbone": "plain"}, "plain", 96),
         ({"weights": "none", "backbone": "resnet18"}, "resnet18", 96),
         ({"weights": "none", "imgsz": 160}, "plain", 160),
+        ({"weights": "folder/resnet18.safetensors"}, "resnet18", 192),
+        ({"weights": "resnet18.a1_in1k.safetensors"}, "resnet18", 192),
+        ({"weights": "resnet18.safetensors", "backbone": "resnet34"}, "resnet34", 192),
+        ({"weights": "model.safetensors"}, "tf_mobilenetv3_small_100", 192),
+        ({"weights": "resnet18.pth"}, "tf_mobilenetv3_small_100", 192),
     ],
 )
-def test_what_training_from_nothing_means(wanted: dict[str, Any], backbone: str, imgsz: int) -> None:
+def test_which_trunk_and_size_the_weights_mean(wanted: dict[str, Any], backbone: str, imgsz: int) -> None:
     config = make_config(**wanted)
     assert (config.backbone, config.imgsz) == (backbone, imgsz)
     assert make_config(**config.to_dict()) == config, "a saved config says it all"

@@ -1,5 +1,6 @@
 """`TrainConfig`: the one home of every training default. The command line's flags and help, the table in the docs and
-the saved `config.json` are made from it. Imports no torch; touches no files.
+the saved `config.json` are made from it. Touches no files; imports no torch but where a weights file is to name its
+trunk.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import dataclasses
 import difflib
 import math
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
@@ -37,7 +39,8 @@ class TrainConfig:
     recipe: str = _option("default", "default, or plain: two pooled FC heads, NLL + MSE, no tricks (the reference)")
     backbone: str = _option(
         "tf_mobilenetv3_small_100",
-        "trunk: any timm name, or plain (built-in convolutions, no weights)  [default with --weights none: plain]",
+        "trunk: any timm name, or plain (built-in convolutions, no weights)  [default with --weights none: "
+        "plain; with a file named after a timm network: that]",
     )
     weights: str = _option("pretrained", "pretrained (timm downloads them), a .safetensors file, or none")
     imgsz: int = _option(
@@ -189,7 +192,8 @@ FROM_NOTHING: dict[str, Any] = {"backbone": PLAIN_TRUNK, "imgsz": 96}
 
 def make_config(**settings: Any) -> TrainConfig:
     """The defaults of the chosen recipe, and of training from nothing where that is asked for, with `settings` laid
-    over them.
+    over them. Without a backbone, weights in a file that is named after a timm network (`resnet18.safetensors`) are
+    that network's.
 
     Raises ConfigError for an unknown key (naming the nearest valid one) or an impossible value.
     """
@@ -200,7 +204,17 @@ def make_config(**settings: Any) -> TrainConfig:
     recipe = PLAIN if settings.get("recipe") == "plain" else {}
     from_nothing = settings.get("weights") == "none" or settings.get("backbone") == PLAIN_TRUNK
     nothing = FROM_NOTHING if from_nothing else {}
-    return TrainConfig(**{**recipe, **nothing, **settings})
+    named = {} if "backbone" in settings else _named_after(settings.get("weights"))
+    return TrainConfig(**{**recipe, **nothing, **named, **settings})
+
+
+def _named_after(weights: Any) -> dict[str, Any]:
+    if not isinstance(weights, str) or not weights.endswith(".safetensors"):
+        return {}
+    import timm
+
+    name = Path(weights).name.removesuffix(".safetensors").partition(".")[0]  # "resnet18.a1_in1k": the tag says whose
+    return {"backbone": name} if timm.is_model(name) else {}
 
 
 def _nearest(word: str, words: Any) -> str:
