@@ -42,6 +42,17 @@ def test_which_trunk_and_size_the_weights_mean(wanted: dict[str, Any], backbone:
     assert make_config(**config.to_dict()) == config, "a saved config says it all"
 
 
+def test_a_weights_file_where_training_is_not_installed(tiny_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "without" / "timm").mkdir(parents=True)
+    (tmp_path / "without" / "timm" / "__init__.py").write_text("raise ModuleNotFoundError('no timm', name='timm')")
+    done = shell(
+        "train", tiny_set, "--out", tmp_path / "run", "--weights", "resnet18.safetensors",
+        PYTHONPATH=str(tmp_path / "without"),
+    )  # fmt: skip
+    done.says(r"training needs timm, which is not installed.*onebox\[train\]")
+    assert "Traceback" not in done.err
+
+
 def test_how_many_passes_where_nobody_says() -> None:
     counts = (10, 300, 1000, 10_000)
     assert [default_epochs(n) for n in counts] == [60, 60, 18, 12]

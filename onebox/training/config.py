@@ -211,8 +211,10 @@ def make_config(**settings: Any) -> TrainConfig:
 def _named_after(weights: Any) -> dict[str, Any]:
     if not isinstance(weights, str) or not weights.endswith(".safetensors"):
         return {}
-    import timm
-
+    try:
+        import timm
+    except ModuleNotFoundError:  # labelling goes on without it; training says what is missing
+        return {}
     name = Path(weights).name.removesuffix(".safetensors").partition(".")[0]  # "resnet18.a1_in1k": the tag says whose
     return {"backbone": name} if timm.is_model(name) else {}
 
