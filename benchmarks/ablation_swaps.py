@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,7 +24,7 @@ from onebox.training.augment import BatchAugment, step_generator
 from onebox.training.cache import Cache
 from onebox.training.heads import BoxOutput, EdgeBoxHead
 from onebox.training.loop import train_epochs
-from onebox.training.losses import criterion
+from onebox.training.losses import Losses, criterion
 from onebox.training.model import Network
 from onebox.training.session import Session
 from onebox.training.transfer import FirstLook, ridge
@@ -249,6 +250,88 @@ def _strange_ground() -> None:
     loop.BatchAugment = Grounded
 
 
+# ---- pictures that teach the class alone
+
+#: `turned`: share of the pictures, and how far they are turned at most, in degrees. `mixed`: share of the pictures
+#: that another one shines through, by a Beta(MIX, MIX) share below a half (Zhang et al. 2017, arXiv 1710.09412).
+TURN_SHARE, TURN_MOST = 0.3, 25.0
+MIX_SHARE, MIX = 0.3, 0.8
+
+
+class _ClassAlone:
+    """What the latest batch holds: rows whose box is not asked for, and each row's second class and its share."""
+
+    boxed: Tensor
+    second: Tensor
+    share: Tensor
+
+    @classmethod
+    def criterion(cls, logits: Tensor, box: BoxOutput, labels: Tensor, true: Tensor, **options: Any) -> Any:
+        kept = cls.boxed
+        seen = BoxOutput(*(None if part is None else part[kept] for part in box))
+        boxes = criterion(logits[kept], seen, labels[kept], true[kept], **options).box_loss
+        smooth = options["label_smoothing"]
+        one, two = (
+            functional.cross_entropy(logits, of, label_smoothing=smooth, reduction="none")
+            for of in (labels, labels[cls.second])
+        )
+        return Losses(((1 - cls.share) * one + cls.share * two).mean(), boxes)
+
+
+def _turned() -> None:
+    """Some pictures are turned about their object's middle; their class is learnt, their box, which a turn makes loose,
+    is not."""
+
+    class Turning(BatchAugment):
+        asked = 0
+
+        def __call__(self, pictures: Tensor, boxes_01: Tensor, drawn: Any) -> tuple[Tensor, Tensor]:
+            x, y = super().__call__(pictures, boxes_01, drawn)
+            generator = step_generator(2, Turning.asked)
+            Turning.asked += 1
+            u = torch.rand(len(x), 2, generator=generator)
+            rows = torch.nonzero(u[:, 0] < TURN_SHARE).flatten()
+            angle = torch.deg2rad(TURN_MOST * (2 * u[rows, 1] - 1))
+            centre = y[rows, :2] + y[rows, 2:] - 1
+            turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2)
+            shift = centre - (turn @ centre.unsqueeze(2)).squeeze(2)
+            grid = functional.affine_grid(
+                torch.cat([turn, shift.unsqueeze(2)], dim=2), [len(rows), *x.shape[1:]], align_corners=False
+            )
+            seen = functional.grid_sample(x[rows] - 127.5, grid, mode="bilinear", align_corners=False) + 127.5
+            x[rows] = seen
+            _ClassAlone.boxed = torch.nonzero(u[:, 0] >= TURN_SHARE).flatten()
+            _ClassAlone.second, _ClassAlone.share = torch.arange(len(x)), torch.zeros(len(x))
+            return x, y
+
+    loop.BatchAugment = Turning
+    loop.criterion = _ClassAlone.criterion
+
+
+def _mixed() -> None:
+    """Through some pictures another one of the batch shines; the class is that of both, the box is not learnt there."""
+
+    class Mixing(BatchAugment):
+        asked = 0
+
+        def __call__(self, pictures: Tensor, boxes_01: Tensor, drawn: Any) -> tuple[Tensor, Tensor]:
+            x, y = super().__call__(pictures, boxes_01, drawn)
+            generator = step_generator(3, Mixing.asked)
+            Mixing.asked += 1
+            mixed = torch.rand(len(x), generator=generator) < MIX_SHARE
+            rng = np.random.default_rng((3, Mixing.asked))
+            share = torch.from_numpy(rng.beta(MIX, MIX, len(x))).float()
+            share = torch.minimum(share, 1 - share) * mixed
+            second = (torch.arange(len(x)) + 1) % len(x)
+            x = torch.lerp(x, x[second], share.view(-1, 1, 1, 1)).contiguous(memory_format=torch.channels_last)
+            _ClassAlone.boxed = torch.nonzero(~mixed).flatten()
+            _ClassAlone.second, _ClassAlone.share = second, share
+            return x, y
+
+    loop.BatchAugment = Mixing
+    loop.criterion = _ClassAlone.criterion
+
+
 # ---- a box for each class
 
 
@@ -357,6 +440,8 @@ SWAPS: dict[str, Swap] = {
     "class_attention": Swap(_class_attention),
     "class_dropout": Swap(_class_dropout),
     "strange_ground": Swap(_strange_ground),
+    "turned": Swap(_turned),
+    "mixed": Swap(_mixed),
     "per_class_boxes": Swap(_per_class_boxes),
     "distil": Swap(prepare=_distil),
 }

@@ -12,3 +12,5 @@ SHARED = Path(os.environ.get("ONEBOX_SHARED", Path(__file__).resolve().parents[3
 #: The trunk of every method that has a choice: onebox's default.
 TRUNK = "tf_mobilenetv3_small_100"
 WEIGHTS = SHARED / "weights" / f"{TRUNK}.safetensors"
+#: A larger trunk, twice the time a picture in training, for the method of that name.
+LARGER = SHARED / "weights" / "mobilenetv2_100.safetensors"

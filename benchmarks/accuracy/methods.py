@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy import TRUNK, WEIGHTS
+from benchmarks.accuracy import LARGER, TRUNK, WEIGHTS
 from benchmarks.accuracy.answers import Answers, Job, median_answers
 from onebox.dataset import Dataset
 
@@ -122,6 +122,9 @@ METHODS: dict[str, Method] = {
     "tuned": Method(
         "onebox, pretrained trunk, --refine --split 1 --imgsz 224", "ours", True,
         _onebox(refine=True, split=1.0, imgsz=224, **_PRETRAINED), optional=True,
+    ),
+    "larger": Method(
+        f"onebox, --weights {LARGER.name}", "ours", True, _onebox(weights=str(LARGER)), optional=True
     ),
     "scratch_trunk": Method(
         f"onebox, --weights none --backbone {TRUNK}", "ours", False, _onebox(backbone=TRUNK, **_SCRATCH), optional=True

@@ -207,9 +207,7 @@ def _leave_group() -> None:
 
 def resolve(config: TrainConfig, pictures: int) -> TrainConfig:
     """Fills in what is decided from the data."""
-    plain_trunk = config.backbone == PLAIN_TRUNK
-    epochs, trunk_lr = config.epochs, config.trunk_lr
-    from_nothing = plain_trunk or config.weights == "none"
+    epochs, trunk_lr, from_nothing = config.epochs, config.trunk_lr, config.from_nothing
     if epochs is None:
         timed = config.minutes is not None
         epochs = MINUTES_EPOCHS if timed else default_epochs(pictures, from_nothing=from_nothing)
@@ -226,7 +224,8 @@ def resolve(config: TrainConfig, pictures: int) -> TrainConfig:
         minutes = math.inf if config.minutes is None else config.minutes
         short = epochs * pictures < SHORT_RUN or minutes < SHORT_MINUTES
         head_start = HEAD_START if short and not from_nothing else 0
-    weights = "none" if plain_trunk and config.weights == "pretrained" else config.weights
+    # the built-in trunk has no pretrained weights; a file that is given for it is refused where the trunk is built
+    weights = "none" if config.backbone == PLAIN_TRUNK and config.weights == "pretrained" else config.weights
     return replace(
         config, epochs=epochs, trunk_lr=trunk_lr, augment=augment, balance=balance, weights=weights,
         head_start=head_start,

@@ -156,6 +156,11 @@ class TrainConfig:
         if not isinstance(value, (int, float)) or not math.isfinite(value) or not low <= value <= high:
             raise ConfigError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}")
 
+    @property
+    def from_nothing(self) -> bool:
+        """Does the trunk begin with random weights? The built-in one always does."""
+        return _begins_with_nothing(self.weights, self.backbone)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, in the order of the fields."""
         return dataclasses.asdict(self)
@@ -202,10 +207,13 @@ def make_config(**settings: Any) -> TrainConfig:
         if key not in names:
             raise ConfigError(f"unknown setting {key!r}{_nearest(key, names)}")
     recipe = PLAIN if settings.get("recipe") == "plain" else {}
-    from_nothing = settings.get("weights") == "none" or settings.get("backbone") == PLAIN_TRUNK
-    nothing = FROM_NOTHING if from_nothing else {}
+    nothing = FROM_NOTHING if _begins_with_nothing(settings.get("weights"), settings.get("backbone")) else {}
     named = {} if "backbone" in settings else _named_after(settings.get("weights"))
     return TrainConfig(**{**recipe, **nothing, **named, **settings})
+
+
+def _begins_with_nothing(weights: Any, backbone: Any) -> bool:
+    return weights == "none" or backbone == PLAIN_TRUNK
 
 
 def _named_after(weights: Any) -> dict[str, Any]:
