@@ -6,7 +6,7 @@ part of the TRAINING pictures of each set alone; after every epoch the averaged 
 
 The answers are kept in OUT/SET-FOLD.npz. The table draws, many times, some of these pictures to choose the epoch by, as
 held-out ones do in the product (`loop.note_score`), and judges the choice on the rest, for several widths of "as good
-as the best"; 0 is the best epoch itself, `last` the last one.
+as the best" - 0 is the best epoch itself, `last` the last one - and for trainings that would have been stopped early.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ from onebox.training.session import set_trunk_share
 from onebox.training.transfer import choose_share, look_first
 
 SETS = ("asl_yolo", "pets3", "caltech22_mat", "tiny_vid")
-WIDTHS = sorted({0.0, 0.25, 0.5, 1.0, 2.0, math.inf, AS_GOOD})
+#: Widths of "as good", each with the share of a training after which it is stopped without a better epoch; 0 never.
+WAYS = [(width, 0.0) for width in (0.0, 0.25, 0.5, 1.0, 2.0, math.inf)] + [(0.5, 0.35), (1.0, 0.35), (0.5, 0.5)]
+PRODUCT = (AS_GOOD, TrainConfig().patience)
+WAYS += [] if PRODUCT in WAYS else [PRODUCT]
 #: Pictures that choose: a hundred, as in the product, but never more than half of those there are.
 CHOOSING = 100
 DRAWS = 400
@@ -76,13 +79,17 @@ def _answers(network: Network, judged: Cache) -> tuple[Floats, Floats]:
     return np.concatenate(ious), np.concatenate(logits)
 
 
-def kept(quality: Floats, error: Floats, width: float) -> int:
-    """The epoch that `loop.note_score` would keep with AS_GOOD = `width`; the last one for an infinite width."""
+def kept(quality: Floats, error: Floats, width: float, patience: float) -> int:
+    """The epoch that `loop.note_score` would keep with AS_GOOD = `width`, the last one for an infinite width, of those
+    that the loop would have come to."""
     best, found = -math.inf, 0
     for epoch, (score, doubt) in enumerate(zip(quality, error, strict=True)):
         best = max(best, float(score))
         if width == math.inf or score >= best - width * doubt:
             found = epoch
+        done, since = (epoch + 1) / len(quality), (epoch - found) / len(quality)
+        if patience > 0 and done > 0.5 and since > patience:
+            break
     return found
 
 
@@ -93,8 +100,8 @@ def _quality(overlaps: Floats, log_p: Floats) -> tuple[float, float]:
     return float(values.mean()), float(values.std() / math.sqrt(len(values)))
 
 
-def judge(found: Any, seed: int) -> dict[float, Floats]:
-    """Of one run: for every width the joint score and the mean IoU (DRAWS, 2) of the epoch that is kept."""
+def judge(found: Any, seed: int) -> dict[tuple[float, float], Floats]:
+    """Of one run: for every way the joint score and the mean IoU (DRAWS, 2) of the epoch that is kept."""
     overlaps, logits, labels = found["iou"], found["logits"], found["labels"]
     epochs, pictures = overlaps.shape
     tempered = logits[:, None] / np.array(TEMPERATURES).reshape(1, -1, 1, 1)
@@ -102,33 +109,35 @@ def judge(found: Any, seed: int) -> dict[float, Floats]:
     log_p = tempered[:, :, np.arange(pictures), labels]  # (E, T, N)
     joint = (logits.argmax(axis=2) == labels) & (overlaps > 0.5)
     rng = np.random.default_rng(seed)
-    scores: dict[float, list[tuple[float, float]]] = {width: [] for width in WIDTHS}
+    scores: dict[tuple[float, float], list[tuple[float, float]]] = {way: [] for way in WAYS}
     for _ in range(DRAWS):
         order = rng.permutation(pictures)
         count = min(CHOOSING, pictures // 2)
         choosing, rest = order[:count], order[count:]
         pairs = [_quality(overlaps[e, choosing], log_p[e][:, choosing]) for e in range(epochs)]
         quality, error = np.array(pairs).T
-        for width in WIDTHS:
-            epoch = kept(quality, error, width)
-            scores[width].append((float(joint[epoch, rest].mean()), float(overlaps[epoch, rest].mean())))
-    return {width: np.array(values) for width, values in scores.items()}
+        for way in WAYS:
+            epoch = kept(quality, error, *way)
+            scores[way].append((float(joint[epoch, rest].mean()), float(overlaps[epoch, rest].mean())))
+    return {way: np.array(values) for way, values in scores.items()}
 
 
 def table(folder: Path) -> str:
-    """Markdown: a line a width and set; means over draws and runs, and what they are above the product's."""
+    """Markdown: a line a way and set; means over draws and runs, and what they are above the product's."""
     files = sorted(folder.glob("*.npz"))
     found = {file.stem: judge(np.load(file), 0) for file in files}
-    lines = ["| standard errors | set | joint | mean IoU | runs |", "|---" * 5 + "|"]
-    for width in WIDTHS:
+    lines = ["| standard errors | patience | set | joint | mean IoU | runs |", "|---" * 6 + "|"]
+    for width, patience in WAYS:
         for name in ("all", *SETS):
             runs = [scores for stem, scores in found.items() if name in ("all", stem.rpartition("-")[0])]
             if not runs:
                 continue
-            mean = np.mean([scores[width].mean(axis=0) for scores in runs], axis=0)
-            gap = mean - np.mean([scores[AS_GOOD].mean(axis=0) for scores in runs], axis=0)
+            mean = np.mean([scores[width, patience].mean(axis=0) for scores in runs], axis=0)
+            gap = mean - np.mean([scores[PRODUCT].mean(axis=0) for scores in runs], axis=0)
             cells = " | ".join(f"{m:.4f} ({g:+.4f})" for m, g in zip(mean, gap, strict=True))
-            lines.append(f"| {'last' if width == math.inf else width} | {name} | {cells} | {len(runs)} |")
+            lines.append(
+                f"| {'last' if width == math.inf else width} | {patience:g} | {name} | {cells} | {len(runs)} |"
+            )
     return "\n".join(lines)
 
 

@@ -26,9 +26,9 @@ VALIDATION_BATCH = 64
 #: Among which validation looks for the one that fits the class probabilities, a twentieth of an octave apart.
 TEMPERATURES = tuple(2 ** (i / 20) for i in range(-40, 51))
 #: A later epoch is kept where it is worse than the best by no more than this many standard errors of the quality: that
-#: is about what the same pictures can tell of two epochs, and the lower rate of later ones makes for tighter boxes
-#: (docs/log.md, 2026-11-23). After the one-standard-error rule of Breiman et al. 1984, section 3.4.3.
-AS_GOOD = 0.5
+#: is more than the same pictures can tell of two epochs, and the lower rate of later ones makes for tighter boxes
+#: (docs/log.md, 2026-11-23 and 2026-11-29). The one-standard-error rule of Breiman et al. 1984, section 3.4.3.
+AS_GOOD = 1.0
 
 
 def train_epochs(
