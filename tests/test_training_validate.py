@@ -87,10 +87,10 @@ def test_a_later_epoch_is_kept_where_it_is_as_good(judged: tuple[Network, Cache]
     config = make_config(**TINY)
     session = Session(network, network, None, Progress(), Accelerator(cpu=True), config, epochs=10, total_steps=10)
     kept = []
-    for quality in (0.5, 0.7, 0.66, 0.69, 0.679, 0.72, 0.6, 0.701):
+    for quality in (0.5, 0.7, 0.62, 0.69, 0.659, 0.72, 0.6, 0.681):
         session.progress.epoch += 1
         session.progress.step += 1
         kept.append(note_score(session, {"quality": quality, "quality_error": 0.04}))
-    assert kept == [True, True, False, True, False, True, False, True]  # half of .04 below the best so far, or better
+    assert kept == [True, True, False, True, False, True, False, True]  # .04 below the best so far, or better
     assert (session.progress.best_score, session.progress.best_epoch) == (0.72, 8)
     assert session.progress.best_progress == pytest.approx(0.8)
