@@ -87,8 +87,8 @@ def kept(quality: Floats, error: Floats, width: float, patience: float) -> int:
         best = max(best, float(score))
         if width == math.inf or score >= best - width * doubt:
             found = epoch
-        done, since = (epoch + 1) / len(quality), (epoch - found) / len(quality)
-        if patience > 0 and done > 0.5 and since > patience:
+        done = (epoch + 1) / len(quality)
+        if patience > 0 and done > 0.5 and done - (found + 1) / len(quality) > patience:
             break
     return found
 
