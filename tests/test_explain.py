@@ -236,7 +236,7 @@ def test_randomised_heads_give_other_maps(trained: tuple[list[Network], list[str
     assert (same_class == class_map).all()
     # and what a head looks at is what it has learnt: training on changes its map far less than drawing it again. (Two
     # trainings agree on the class no better than that: any class head on a trained trunk answers to the one thing that
-    # plain ground has. On the edges they do.) Single draws differ by .15, and processors round differently: so, of twelve.
+    # plain ground has. On the edges they do.) Single draws differ by .15, and processors round differently: so, twelve.
     early_class, early_edges = maps(networks[2])
     others = (maps(randomised(networks[0], "class_head", seed))[0] for seed in range(8, 19))
     drawn = [alike(class_map, other) for other in (no_class, *others)]
