@@ -224,17 +224,30 @@ GROUND_SHARE, GROUND_ROOM = 0.25, 0.5
 GROUND_SIDE = 12
 
 
+class _Changed(BatchAugment):
+    """As the product's, and then `change`, with random numbers of its own for every call."""
+
+    SEED = 0
+    asked = 0
+
+    def __call__(self, pictures: Tensor, boxes_01: Tensor, drawn: Any) -> tuple[Tensor, Tensor]:
+        x, y = super().__call__(pictures, boxes_01, drawn)
+        self.asked += 1
+        return self.change(x, y, step_generator(self.SEED, self.asked - 1)), y
+
+    def change(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Pictures (B, 3, H, W) and where their objects are by now, (B, 4) -> the pictures to learn from."""
+        raise NotImplementedError
+
+
 def _strange_ground() -> None:
     """Some pictures keep a window about their object alone; around it lies another picture of the batch, blurred: what
     usually lies about an object should not tell its class."""
 
-    class Grounded(BatchAugment):
-        asked = 0
+    class Grounded(_Changed):
+        SEED = 1
 
-        def __call__(self, pictures: Tensor, boxes_01: Tensor, drawn: Any) -> tuple[Tensor, Tensor]:
-            x, y = super().__call__(pictures, boxes_01, drawn)
-            generator = step_generator(1, Grounded.asked)
-            Grounded.asked += 1
+        def change(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
             n, _, height, width = x.shape
             u = torch.rand(n, 5, generator=generator)
             side = y[:, 2:] - y[:, :2]
@@ -245,7 +258,7 @@ def _strange_ground() -> None:
             kept = (inside | (u[:, 4] >= GROUND_SHARE).view(-1, 1, 1)).unsqueeze(1)
             other = functional.adaptive_avg_pool2d(x.roll(1, dims=0), GROUND_SIDE)
             other = functional.interpolate(other, size=(height, width), mode="bilinear", align_corners=False)
-            return torch.where(kept, x, other).contiguous(memory_format=torch.channels_last), y
+            return torch.where(kept, x, other).contiguous(memory_format=torch.channels_last)
 
     loop.BatchAugment = Grounded
 
@@ -282,13 +295,10 @@ def _turned() -> None:
     """Some pictures are turned about their object's middle; their class is learnt, their box, which a turn makes loose,
     is not."""
 
-    class Turning(BatchAugment):
-        asked = 0
+    class Turning(_Changed):
+        SEED = 2
 
-        def __call__(self, pictures: Tensor, boxes_01: Tensor, drawn: Any) -> tuple[Tensor, Tensor]:
-            x, y = super().__call__(pictures, boxes_01, drawn)
-            generator = step_generator(2, Turning.asked)
-            Turning.asked += 1
+        def change(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
             u = torch.rand(len(x), 2, generator=generator)
             rows = torch.nonzero(u[:, 0] < TURN_SHARE).flatten()
             angle = torch.deg2rad(TURN_MOST * (2 * u[rows, 1] - 1))
@@ -302,7 +312,7 @@ def _turned() -> None:
             x[rows] = seen
             _ClassAlone.boxed = torch.nonzero(u[:, 0] >= TURN_SHARE).flatten()
             _ClassAlone.second, _ClassAlone.share = torch.arange(len(x)), torch.zeros(len(x))
-            return x, y
+            return x
 
     loop.BatchAugment = Turning
     loop.criterion = _ClassAlone.criterion
@@ -311,22 +321,19 @@ def _turned() -> None:
 def _mixed() -> None:
     """Through some pictures another one of the batch shines; the class is that of both, the box is not learnt there."""
 
-    class Mixing(BatchAugment):
-        asked = 0
+    class Mixing(_Changed):
+        SEED = 3
 
-        def __call__(self, pictures: Tensor, boxes_01: Tensor, drawn: Any) -> tuple[Tensor, Tensor]:
-            x, y = super().__call__(pictures, boxes_01, drawn)
-            generator = step_generator(3, Mixing.asked)
-            Mixing.asked += 1
+        def change(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
             mixed = torch.rand(len(x), generator=generator) < MIX_SHARE
-            rng = np.random.default_rng((3, Mixing.asked))
+            rng = np.random.default_rng((self.SEED, self.asked))
             share = torch.from_numpy(rng.beta(MIX, MIX, len(x))).float()
             share = torch.minimum(share, 1 - share) * mixed
             second = (torch.arange(len(x)) + 1) % len(x)
             x = torch.lerp(x, x[second], share.view(-1, 1, 1, 1)).contiguous(memory_format=torch.channels_last)
             _ClassAlone.boxed = torch.nonzero(~mixed).flatten()
             _ClassAlone.second, _ClassAlone.share = second, share
-            return x, y
+            return x
 
     loop.BatchAugment = Mixing
     loop.criterion = _ClassAlone.criterion
