@@ -11,20 +11,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss
 
+from benchmarks.ablation_boxes import per_class_boxes, where
+from benchmarks.ablation_pictures import detail, mixed, strange_ground, turned
 from benchmarks.accuracy import SHARED
 from onebox.training import heads, losses, trunk
 from onebox.training import model as model_module
-from onebox.training.augment import BatchAugment, step_generator
 from onebox.training.cache import Cache
-from onebox.training.heads import BoxOutput, EdgeBoxHead
+from onebox.training.heads import BoxOutput
 from onebox.training.loop import train_epochs
-from onebox.training.losses import Losses, criterion
+from onebox.training.losses import criterion
 from onebox.training.model import Network
 from onebox.training.session import Session
 from onebox.training.transfer import FirstLook, ridge
@@ -216,184 +216,6 @@ def _class_dropout() -> None:
     model_module.ClassHead = _DroppingClassHead
 
 
-# ---- what is seen around the object
-
-#: `strange_ground`: share of the pictures, and how far the window that is kept goes beyond the box, in its sides.
-GROUND_SHARE, GROUND_ROOM = 0.25, 0.5
-#: Side of the coarse picture that another one is made into, so that its own object is not to be told.
-GROUND_SIDE = 12
-
-
-class _Changed(BatchAugment):
-    """As the product's, and then `change`, with random numbers of its own for every call."""
-
-    SEED = 0
-    asked = 0
-
-    def __call__(self, pictures: Tensor, boxes_01: Tensor, drawn: Any) -> tuple[Tensor, Tensor]:
-        x, y = super().__call__(pictures, boxes_01, drawn)
-        self.asked += 1
-        return self.change(x, y, step_generator(self.SEED, self.asked - 1)), y
-
-    def change(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        """Pictures (B, 3, H, W) and where their objects are by now, (B, 4) -> the pictures to learn from."""
-        raise NotImplementedError
-
-
-def _strange_ground() -> None:
-    """Some pictures keep a window about their object alone; around it lies another picture of the batch, blurred: what
-    usually lies about an object should not tell its class."""
-
-    class Grounded(_Changed):
-        SEED = 1
-
-        def change(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-            n, _, height, width = x.shape
-            u = torch.rand(n, 5, generator=generator)
-            side = y[:, 2:] - y[:, :2]
-            low, high = y[:, :2] - GROUND_ROOM * u[:, :2] * side, y[:, 2:] + GROUND_ROOM * u[:, 2:4] * side
-            at_x, at_y = ((torch.arange(n) + 0.5) / n for n in (width, height))
-            inside = ((at_x >= low[:, :1]) & (at_x <= high[:, :1])).unsqueeze(1)
-            inside = inside & ((at_y >= low[:, 1:]) & (at_y <= high[:, 1:])).unsqueeze(2)
-            kept = (inside | (u[:, 4] >= GROUND_SHARE).view(-1, 1, 1)).unsqueeze(1)
-            other = functional.adaptive_avg_pool2d(x.roll(1, dims=0), GROUND_SIDE)
-            other = functional.interpolate(other, size=(height, width), mode="bilinear", align_corners=False)
-            return torch.where(kept, x, other).contiguous(memory_format=torch.channels_last)
-
-    loop.BatchAugment = Grounded
-
-
-# ---- pictures that teach the class alone
-
-#: `turned`: share of the pictures, and how far they are turned at most, in degrees. `mixed`: share of the pictures
-#: that another one shines through, by a Beta(MIX, MIX) share below a half (Zhang et al. 2017, arXiv 1710.09412).
-TURN_SHARE, TURN_MOST = 0.3, 25.0
-MIX_SHARE, MIX = 0.3, 0.8
-
-
-class _ClassAlone:
-    """What the latest batch holds: rows whose box is not asked for, and each row's second class and its share."""
-
-    boxed: Tensor
-    second: Tensor
-    share: Tensor
-
-    @classmethod
-    def criterion(cls, logits: Tensor, box: BoxOutput, labels: Tensor, true: Tensor, **options: Any) -> Any:
-        kept = cls.boxed
-        seen = BoxOutput(*(None if part is None else part[kept] for part in box))
-        boxes = criterion(logits[kept], seen, labels[kept], true[kept], **options).box_loss
-        smooth = options["label_smoothing"]
-        one, two = (
-            functional.cross_entropy(logits, of, label_smoothing=smooth, reduction="none")
-            for of in (labels, labels[cls.second])
-        )
-        return Losses(((1 - cls.share) * one + cls.share * two).mean(), boxes)
-
-
-def _turned() -> None:
-    """Some pictures are turned about their object's middle; their class is learnt, their box, which a turn makes loose,
-    is not."""
-
-    class Turning(_Changed):
-        SEED = 2
-
-        def change(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-            u = torch.rand(len(x), 2, generator=generator)
-            rows = torch.nonzero(u[:, 0] < TURN_SHARE).flatten()
-            angle = torch.deg2rad(TURN_MOST * (2 * u[rows, 1] - 1))
-            centre = y[rows, :2] + y[rows, 2:] - 1
-            turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2)
-            shift = centre - (turn @ centre.unsqueeze(2)).squeeze(2)
-            grid = functional.affine_grid(
-                torch.cat([turn, shift.unsqueeze(2)], dim=2), [len(rows), *x.shape[1:]], align_corners=False
-            )
-            seen = functional.grid_sample(x[rows] - 127.5, grid, mode="bilinear", align_corners=False) + 127.5
-            x[rows] = seen
-            _ClassAlone.boxed = torch.nonzero(u[:, 0] >= TURN_SHARE).flatten()
-            _ClassAlone.second, _ClassAlone.share = torch.arange(len(x)), torch.zeros(len(x))
-            return x
-
-    loop.BatchAugment = Turning
-    loop.criterion = _ClassAlone.criterion
-
-
-def _mixed() -> None:
-    """Through some pictures another one of the batch shines; the class is that of both, the box is not learnt there."""
-
-    class Mixing(_Changed):
-        SEED = 3
-
-        def change(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-            mixed = torch.rand(len(x), generator=generator) < MIX_SHARE
-            rng = np.random.default_rng((self.SEED, self.asked))
-            share = torch.from_numpy(rng.beta(MIX, MIX, len(x))).float()
-            share = torch.minimum(share, 1 - share) * mixed
-            second = (torch.arange(len(x)) + 1) % len(x)
-            x = torch.lerp(x, x[second], share.view(-1, 1, 1, 1)).contiguous(memory_format=torch.channels_last)
-            _ClassAlone.boxed = torch.nonzero(~mixed).flatten()
-            _ClassAlone.second, _ClassAlone.share = second, share
-            return x
-
-    loop.BatchAugment = Mixing
-    loop.criterion = _ClassAlone.criterion
-
-
-# ---- a box for each class
-
-
-class _PerClassBoxHead(EdgeBoxHead):
-    """Edge distributions for every class; the box is that of the true class in training, of the likeliest otherwise."""
-
-    classes = 0
-
-    def __init__(self, channels: tuple[int, ...], map_size: tuple[int, int], bins: int, **options: Any) -> None:
-        super().__init__(channels, map_size, bins, **options)
-        for fc in (self.along_x, self.along_y):
-            hidden = fc[-1].in_features
-            fc[-1] = nn.Linear(hidden, 2 * bins * self.classes)
-        self.every: Tensor
-
-    def forward(self, maps: list[Tensor]) -> BoxOutput:
-        """As the product's; keeps what it says of every class in `every` (B, C, 4, K)."""
-        columns, rows = self.profiles(maps)
-        bins = self.centres.numel()
-        x = self.along_x(columns.flatten(1)).view(-1, self.classes, 2, bins) + self.sliding_x(columns).unsqueeze(1)
-        y = self.along_y(rows.flatten(1)).view(-1, self.classes, 2, bins) + self.sliding_y(rows).unsqueeze(1)
-        self.every = torch.stack([x[:, :, 0], y[:, :, 0], x[:, :, 1], y[:, :, 1]], dim=2)
-        return self.of(torch.zeros(len(x), dtype=torch.long))
-
-    def of(self, labels: Tensor) -> BoxOutput:
-        """The answer for these classes (B,)."""
-        return self.read(self.every[torch.arange(len(labels)), labels])
-
-
-def _per_class_boxes() -> None:
-    build = model_module.Network.__init__
-    forward = model_module.Network.forward
-    latest: list[_PerClassBoxHead] = []
-
-    def init(self: Network, made: Any, classes: int, **options: Any) -> None:
-        _PerClassBoxHead.classes = classes
-        build(self, made, classes, **options)
-
-    def ask(self: Network, pictures: Tensor) -> Any:
-        output = forward(self, pictures)
-        head = self.box_head
-        assert isinstance(head, _PerClassBoxHead)
-        latest[:] = [head]
-        return output if self.training else output._replace(box=head.of(output.logits.argmax(dim=1)))
-
-    def of_the_true_class(logits: Tensor, box: BoxOutput, labels: Tensor, true: Tensor, **options: Any) -> Any:
-        del box
-        return criterion(logits, latest[0].of(labels), labels, true, **options)
-
-    model_module.EdgeBoxHead = _PerClassBoxHead
-    model_module.Network.__init__ = init
-    model_module.Network.forward = ask
-    loop.criterion = of_the_true_class
-
-
 # ---- a larger teacher
 
 
@@ -446,9 +268,11 @@ SWAPS: dict[str, Swap] = {
     "class_peaks": Swap(_class_peaks),
     "class_attention": Swap(_class_attention),
     "class_dropout": Swap(_class_dropout),
-    "strange_ground": Swap(_strange_ground),
-    "turned": Swap(_turned),
-    "mixed": Swap(_mixed),
-    "per_class_boxes": Swap(_per_class_boxes),
+    "strange_ground": Swap(strange_ground),
+    "detail": Swap(prepare=detail),
+    "turned": Swap(turned),
+    "mixed": Swap(mixed),
+    "per_class_boxes": Swap(per_class_boxes),
+    "where": Swap(where),
     "distil": Swap(prepare=_distil),
 }
