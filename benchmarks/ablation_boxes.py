@@ -76,7 +76,7 @@ def per_class_boxes() -> None:
 
 # ---- a map of where the object is
 
-#: `where`: weight of the map's cross-entropy in the box loss.
+#: `where`: weight of the map's divergence in the box loss.
 WHERE_WEIGHT = 0.5
 
 

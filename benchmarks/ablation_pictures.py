@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from onebox.images import load_pixels
+from onebox.refine import DETAIL
 from onebox.training.augment import BatchAugment, move_boxes, step_generator
 from onebox.training.cache import Cache
 from onebox.training.heads import BoxOutput
@@ -70,12 +71,9 @@ def strange_ground() -> None:
     loop.BatchAugment = Grounded
 
 
-#: `detail`: how many times as large as the network's pictures those are that it learns from cut-outs of.
-DETAIL = 2
-
-
 def detail(session: Session, first: FirstLook | None, taught: Cache) -> None:
-    """Windows are cut out of pictures in as much detail as the second look will see, not out of small ones."""
+    """Windows are cut out of pictures in as much detail as the second look will see, not out of small ones. The rest is
+    the product's augmentation, whose pictures are as large as those it takes."""
     del first
     config, side = session.config, taught.pictures.shape[1]
     fine = torch.from_numpy(np.stack([load_pixels(s.path, DETAIL * side)[0] for s in taught.samples]))
