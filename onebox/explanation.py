@@ -94,7 +94,7 @@ class Explanation:
             Panel(look.name, _caption(look), heat)
             for look, heat in zip(self.looks, (self.class_map, *self.edge_maps), strict=True)
         ]
-        return draw_panels(image, self.prediction.box, f"{self.prediction.label} {self.prediction.score:.0%}", panels)
+        return draw_panels(image, self.prediction.box, self.prediction.named, panels)
 
 
 def explain(

@@ -49,6 +49,17 @@ class Prediction:
     present: bool | None = field(default=None, compare=False)
     calibration: Calibration | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def named(self) -> str:
+        """The label and, where there is more than one class, its probability: of a single class that is always 1, which
+        would read as if the box were sure."""
+        return f"{self.label} {self.score:.0%}" if len(self.class_names) > 1 else self.label
+
+    @property
+    def caption(self) -> str:
+        """What is written at the box: `named`, or that no object is there."""
+        return "no object of its classes" if self.present is False else self.named
+
     def outer_box(self, coverage: float) -> Box:
         """A box that holds the whole true box with probability `coverage` (0-1) or more, all four edges together; cut
         at the picture's border.
@@ -113,9 +124,8 @@ class Prediction:
         """The upright picture with the box and label drawn on it, and with a `coverage` the outer box, dashed. Raises
         PictureError if it cannot be opened again; else as `outer_box`."""
         image, _ = open_image(self._source())
-        text = "no object of its classes" if self.present is False else f"{self.label} {self.score:.0%}"
         outer = self.outer_box(coverage) if coverage is not None else None
-        return draw_box(image, self.box, text, outer=outer)
+        return draw_box(image, self.box, self.caption, outer=outer)
 
     def crop(self, margin: float = 0.0) -> Image.Image:
         """The object cut out, with `margin` (a fraction of its width and height) around it, at least 1x1 pixel."""

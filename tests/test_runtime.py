@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,10 @@ def test_the_spellings_of_a_box() -> None:
     assert np.asarray(answer.crop())[:-1, :-1].min() == 255
     assert answer.crop(margin=0.1).size == pytest.approx((120, 36), abs=2)
     assert answer.crop(margin=50).size == (200, 100)
+    assert answer.named == answer.caption == f"bright {answer.score:.0%}"
+    absent = replace(answer, present=False)
+    assert (absent.named, absent.caption) == (answer.named, "no object of its classes")
+    assert replace(absent, present=True, class_names=("bright",)).caption == "bright"
     drawn = answer.plot()
     assert drawn.size == (200, 100)
     assert drawn.tobytes() != bright(200, 100, (20, 30, 120, 60)).tobytes()

@@ -6,14 +6,17 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 import pytest
 
+import onebox
 from tests.browser import XSS, open_page, serious_findings
 from tests.serving import TOKEN, picture
+from tests.small_runs import TINY
 from tests.web_process import Server, running
 
 if TYPE_CHECKING:
@@ -101,6 +104,28 @@ def test_a_picture_gets_its_answer_drawn_and_nothing_is_seriously_wrong_for_anyb
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert page.complaints == []  # type: ignore[attr-defined]
     page.context.close()
+
+
+def test_of_a_single_class_no_share_is_told(chromium: Browser, tiny_set: Path, tmp_path: Path) -> None:
+    """It is always 1, and "100 % sure" beside a wrong box would read as if the box were meant."""
+    data = onebox.load_dataset(tiny_set)
+    reds = data.subset([i for i, one in enumerate(data) if one.label == "red"])
+    run = onebox.train(replace(reds, class_names=("red",)), out=tmp_path / "run", **TINY | {"epochs": 1})
+    report = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "IoU" in report
+    assert "% sure" not in report
+    answer = onebox.load(run.model).predict(data[0].path)[0]
+    assert (answer.named, answer.caption) == ("red", "red")
+    with running("serve", tmp_path / "run") as alone:
+        page = open_page(chromium, alone.url)
+        choose(page, ("a.png", picture()))
+        answered(page)
+        assert page.inner_text("#label") == "red"
+        assert page.inner_text("#score") == ""  # that one of its objects is there at all is another question
+        assert not page.is_visible("#bars")
+        assert orange(page), "the box is drawn"
+        assert page.complaints == []  # type: ignore[attr-defined]
+        page.context.close()
 
 
 def test_the_frame_stands_where_the_answer_says(chromium: Browser, server: Server) -> None:

@@ -45,7 +45,7 @@ def run_explain(model_path: Path, picture: Path, *, out: Path | None = None, jso
 def _told(found: Explanation) -> str:
     answer = found.prediction
     box = ", ".join(f"{v:.0f}" for v in answer.box.xyxy)
-    lines = [f"{answer.label} {answer.score:.0%} at ({box})", ""]
+    lines = [f"{answer.named} at ({box})", ""]
     lines.append(f"{'':8}{'strongest':>16}{'in the box':>14}{'by chance':>12}{'near it':>10}{'by chance':>12}")
     lines += [_line(look) for look in found.looks]
     lines += [

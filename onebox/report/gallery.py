@@ -22,7 +22,8 @@ PER_GROUP = 8
 
 @dataclass(frozen=True, slots=True)
 class Thumb:
-    """One picture. `uri` is empty where it could not be opened again, and `problem` says why."""
+    """One picture. `uri` is empty where it could not be opened again, and `problem` says why; `score` is None where the
+    model knows one class alone and so is always "sure" of it."""
 
     uri: str
     width: int
@@ -30,7 +31,7 @@ class Thumb:
     name: str
     truth: str
     answer: str
-    score: float
+    score: float | None
     iou: float
     right: bool
     class_right: bool
@@ -81,7 +82,7 @@ def _thumb(record: Record) -> Thumb:
         name="/".join(PurePath(record.path).parts[-2:]),
         truth=record.label,
         answer=answer.label,
-        score=answer.score,
+        score=answer.score if len(answer.class_names) > 1 else None,
         iou=record.iou,
         right=record.right,
         class_right=record.class_right,

@@ -42,5 +42,4 @@ def _drawn(prediction: Prediction, coverage: float | None) -> Image.Image:
         return Box(box.x_min * across, box.y_min * down, box.x_max * across, box.y_max * down)
 
     outer = placed(prediction.outer_box(coverage)) if coverage is not None else None
-    text = "no object of its classes" if prediction.present is False else f"{prediction.label} {prediction.score:.0%}"
-    return draw_box(small, placed(prediction.box), text, outer=outer)
+    return draw_box(small, placed(prediction.box), prediction.caption, outer=outer)

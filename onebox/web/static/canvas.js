@@ -36,6 +36,11 @@ export function describe(answer) {
   return `${answer.label}, in the box from ${left}, ${top} to ${right}, ${bottom} pixels`;
 }
 
+/** Does the model know one class alone? Its share is always 1 then, which would read as if the box were sure. */
+export function oneClass(answer) {
+  return Object.keys(answer.probabilities).length === 1;
+}
+
 function drawBoxes(pen, shown, width, height, answer) {
   const place = ([left, top, right, bottom]) => {
     const x = (left / width) * shown.width;
@@ -47,7 +52,8 @@ function drawBoxes(pen, shown, width, height, answer) {
   const box = place(answer.box);
   pen.globalAlpha = faint ? 0.6 : 1;
   frame(pen, box, FOUND, faint ? [2, 6] : [], 3);
-  tag(pen, box, shown, `${answer.label} ${Math.round(answer.score * 100)} %`);
+  const share = oneClass(answer) ? "" : ` ${Math.round(answer.score * 100)} %`;
+  tag(pen, box, shown, answer.label + share);
   pen.globalAlpha = 1;
 }
 

@@ -26,20 +26,20 @@ export function takeText(picture, now, guess, changed) {
   return guess ? `Take ${guess}` : 'Take it';
 }
 
-// The chip below the picture and the tag at its box.
-export function showMark(picture, now, guess, drawn, boxNode) {
+// The chip below the picture and the tag at its box. `alone`: there is one class, whose share, always 1, is not told.
+export function showMark(picture, now, guess, drawn, boxNode, alone) {
   const kind = !picture ? '' : drawn && picture.state !== 'box' ? 'drawn' : now?.from === 'proposed' ? 'proposed' : kindOf(picture);
   const words = { drawn: 'not saved yet', proposed: 'proposed', again: 'please look again' };
   const mark = byId('mark');
   mark.dataset.kind = kind;
   mark.textContent = picture ? words[kind] ?? describe(picture) : '';
   boxNode.dataset.from = now?.from ?? '';
-  byId('tag').textContent = tagText(now, guess);
+  byId('tag').textContent = tagText(now, guess, alone);
 }
 
-function tagText(now, guess) {
+function tagText(now, guess, alone) {
   if (!now) return '';
-  if (now.from === 'proposed') return `${now.label} ${Math.round(now.score * 100)} %`;
+  if (now.from === 'proposed') return alone ? now.label : `${now.label} ${Math.round(now.score * 100)} %`;
   if (now.from === 'saved') return `✓ ${now.label}`;
   return guess ? `${guess}?` : 'class?';
 }

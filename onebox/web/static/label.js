@@ -325,7 +325,7 @@ function paintMark() {
   const picture = pictures.get(current);
   const now = shown();
   const guess = now ? now.label ?? lastClass : null;
-  showMark(picture, now, guess, drafts.has(current), stage.boxNode);
+  showMark(picture, now, guess, drafts.has(current), stage.boxNode, status?.classes.length === 1);
   byId('hint').textContent = hint(picture, now, guess, { classes: status?.classes ?? [], pending });
   byId('take-text').textContent = takeText(picture, now, guess, drafts.has(current));
   byId('take').disabled = !picture || !view || Boolean(picture.unreadable);

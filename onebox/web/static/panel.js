@@ -1,4 +1,5 @@
 // The answer beside the picture: label, bars, presence, facts. Takes answers of /v1/predict; everything is set as text.
+import { oneClass } from "./canvas.js";
 import { sentence } from "./token.js";
 
 const SHOWN = 6;
@@ -24,7 +25,7 @@ export class Panel {
     $("file").title = entry.name;
     document.querySelector(".answer").classList.toggle("waiting", !answer && !error);
     $("label").textContent = answer ? answer.label : error ? "No answer" : "Looking …";
-    $("score").textContent = answer ? `${percent(answer.score)} sure` : "";
+    $("score").textContent = answer && !oneClass(answer) ? `${percent(answer.score)} sure` : "";
     $("error").hidden = !error;
     $("error").textContent = error ? sentence(error) : "";
     $("details").hidden = !answer;
@@ -61,6 +62,7 @@ export class Panel {
       item.lastChild.setAttribute("aria-hidden", "true");
       return item;
     }));
+    $("bars").hidden = oneClass(answer);
     $("bars").tabIndex = this.all ? 0 : -1; // what scrolls must be reached by keyboard
     $("more").hidden = ordered.length <= SHOWN;
     $("more").textContent = this.all ? "Show fewer" : `Show all ${ordered.length} classes`;
