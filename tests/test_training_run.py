@@ -173,7 +173,10 @@ def test_minutes_stop_on_time_with_a_model(tiny_set: Path, tmp_path: Path) -> No
     run = onebox.train(onebox.load_dataset(tiny_set), out=tmp_path / "run", reporter=Silent(), **settings)
     took = time.perf_counter() - began
     assert run.history[-1].epoch < 100_000
-    assert run.history[-1].seconds == pytest.approx(1.5, abs=1.0)  # half of three seconds
+    last, before = run.history[-1].seconds, run.history[0].seconds
+    # a third of three seconds, and what went before the loop: some tenths, or the imports where none came earlier
+    assert before < last < before + 2
+    assert last - before > 0.5
     assert took < 3 + 15  # the export takes seconds of its own, more on a busy machine
     assert run.history[-1].lr < 0.2 * max(row.lr for row in run.history)  # the rate came down in time
     assert any(row.best for row in run.history)

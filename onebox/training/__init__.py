@@ -4,6 +4,7 @@ them; `train` is the way in, and says what to install where they are missing."""
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from onebox.errors import MissingExtraError
@@ -23,6 +24,7 @@ def train(data: Dataset, val: Dataset | None = None, **options: Any) -> Run:
 
     Raises OneboxError; MissingExtraError where the [train] extra is not installed.
     """
+    began = time.perf_counter()  # the person waits for these imports, too
     let_waiting_threads_sleep()
     try:
         from onebox.training import api
@@ -30,7 +32,7 @@ def train(data: Dataset, val: Dataset | None = None, **options: Any) -> Run:
         raise MissingExtraError(
             f"training needs {error.name}, which is not installed", fix='Run: pip install "onebox[train]"'
         ) from None
-    return api.train(data, val, **options)
+    return api.train(data, val, began=began, **options)
 
 
 def let_waiting_threads_sleep() -> None:

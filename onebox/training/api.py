@@ -25,6 +25,7 @@ from onebox.splitting import read_fractions
 from onebox.training import run_folder
 from onebox.training.balance import BoxWeight
 from onebox.training.checkpoint import Weights, copy_weights, load_state, save_best, save_state
+from onebox.training.clock import deadline, first_deadline
 from onebox.training.config import PLAIN_TRUNK, TrainConfig, make_config
 from onebox.training.distributed import use_global_batch_norm
 from onebox.training.empty_pictures import gather_empty
@@ -34,7 +35,6 @@ from onebox.training.headstart import start_heads
 from onebox.training.loop import train_epochs
 from onebox.training.materials import Materials, classes_to_learn, gather, taught_share
 from onebox.training.model import Network, build_network
-from onebox.training.presence import seconds_needed
 from onebox.training.processor import processor_set_up
 from onebox.training.reporter import Reporter, Silent, Terminal
 from onebox.training.session import DivergedError, EpochRow, Progress, Session, make_optimizer, set_trunk_share
@@ -51,10 +51,6 @@ PRETRAINED_BALANCE, SCRATCH_BALANCE = 1.0, 0.8
 HEAD_START, SHORT_RUN, SHORT_MINUTES = 3, 6000, 1.5
 #: With --minutes alone the clock ends the run, or this many epochs.
 MINUTES_EPOCHS = 200
-#: What remains to be done within --minutes after the last step, beside what `presence.seconds_needed` foresees: export,
-#: replay, evaluation by one look and by two, report. 9 s on the slowest machine it was measured on; with 11 kept free a
-#: run of 180 s took 187.6 (docs/log.md, 2026-11-28).
-SECONDS_AFTER_LOOP = 15.0
 #: Saving the state may take this share of the time; the epochs in between are done again after a kill.
 SAVING_SHARE = 0.05
 
@@ -82,6 +78,7 @@ def train(
     allow_leak: bool = False,
     reporter: Reporter | None = None,
     command: str = "",
+    began: float | None = None,
     **settings: Any,
 ) -> Run:
     """Trains on `data`, validates on `val`, leaves a run folder at `out`.
@@ -91,7 +88,8 @@ def train(
     `val`, trains on everything and keeps the last weights. Where pictures of `val` are copies of training pictures the
     training does not start, unless `allow_leak`. Settings are a `TrainConfig`, or its fields as keywords. `resume`
     continues a stopped run bit for bit; `overwrite` replaces one. `reporter` is told what happens (default: the
-    terminal); `command` goes into the report.
+    terminal); `command` goes into the report; `began`: when the clock of `minutes` started, by
+    `time.perf_counter` (default: now).
     Raises OneboxError: TrainingError, ConfigError, WeightsError, RunFolderError, ExportError. Where the loss is no
     longer finite the best epoch so far is exported all the same, and `stopped.json` names step and pictures.
     """
@@ -106,6 +104,7 @@ def train(
         return _train(
             data, val, folder=Path(out), config=config, resume=resume, overwrite=overwrite, split=split,
             allow_leak=allow_leak, reporter=reporter, command=command,
+            began=time.perf_counter() if began is None else began,
         )  # fmt: skip
 
 
@@ -121,9 +120,9 @@ def _train(
     allow_leak: bool,
     reporter: Reporter | None,
     command: str,
+    began: float,
 ) -> Run:
     """The hops of a training, one after another."""
-    started = time.perf_counter()
     accelerator = start_engine(config)
     main = accelerator.is_main_process
     reporter = (reporter or Terminal()) if main else Silent()
@@ -136,7 +135,7 @@ def _train(
     share = read_fractions(split)[0] if val is None else 1.0
     asked, config = config, resolve(config, round(share * len(data.labelled)))
     session = start_session(config, class_names, accelerator)
-    session.started = started
+    session.started = began
     materials = gather(
         data, val, class_names, empty_paths, config, split=split, allow_leak=allow_leak, reporter=reporter
     )
@@ -148,9 +147,8 @@ def _train(
         run_folder.open_folder(folder, config, materials.fingerprints)
     accelerator.wait_for_everyone()
     manifest = _manifest(config, class_names, materials)
-    if config.minutes is not None and session.deadline_seconds is not None:
-        reserved = session.deadline_seconds - seconds_needed(session.average, len(materials.train), config.imgsz)
-        session.deadline_seconds = max(config.minutes * 30, reserved)
+    if config.minutes is not None:
+        session.deadline_seconds = deadline(session, config.minutes, len(materials.train))
     best, history = copy_weights(session.average), []
     if goes_on:
         best = load_state(folder / run_folder.LAST, session)
@@ -269,9 +267,6 @@ def start_session(config: TrainConfig, class_names: tuple[str, ...], accelerator
         unfold(network)  # the layers that come in BatchNorm's place know nothing of a convolution that did their work
         use_global_batch_norm(network)
     network, optimizer = accelerator.prepare(network, make_optimizer(network, config, config.trunk_lr))
-    deadline = None
-    if config.minutes is not None:
-        deadline = max(config.minutes * 30, config.minutes * 60 - SECONDS_AFTER_LOOP)
     return Session(
         network=network,
         average=average,
@@ -280,7 +275,7 @@ def start_session(config: TrainConfig, class_names: tuple[str, ...], accelerator
         accelerator=accelerator,
         config=config,
         epochs=config.epochs,
-        deadline_seconds=deadline,
+        deadline_seconds=None if config.minutes is None else first_deadline(config.minutes),
         untouched=untouched,
     )
 

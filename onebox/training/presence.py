@@ -5,7 +5,6 @@ validation pictures. Runs after the loop and never changes trunk, class head or 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -85,18 +84,9 @@ def add_presence(
     return _calibrate(network, val, empty, config)
 
 
-def seconds_needed(network: Network, pictures: int, imgsz: int) -> float:
-    """About how long `add_presence` takes for so many training pictures, by the time that one batch takes."""
-    x = torch.zeros(BATCH, 3, imgsz, imgsz)
-    was_training = network.training
-    network.eval()
-    taken = []
-    for _ in range(2):  # the first one also warms up
-        started = time.perf_counter()
-        _pooled(network, x)
-        taken.append(time.perf_counter() - started)
-    network.train(was_training)
-    return 3 * _steps(pictures) * min(taken)
+def batches_needed(pictures: int) -> int:
+    """About how long the trunk works for `add_presence` with so many training pictures, in batches of BATCH."""
+    return 3 * _steps(pictures)
 
 
 def _steps(pictures: int) -> int:

@@ -105,12 +105,15 @@ class Session:
 
     def elapsed(self) -> float:
         """Seconds of this run so far, earlier sessions of a resumed run included; the main process's clock for all."""
-        own = self.elapsed_here()
-        if self.accelerator.num_processes > 1:
-            t = torch.tensor([own], device=self.accelerator.device)
-            torch.distributed.broadcast(t, src=0)
-            own = float(t)
-        return own
+        return self.of_main(self.elapsed_here())
+
+    def of_main(self, seconds: float) -> float:
+        """What the main process measured, for all: they must end their loops together."""
+        if self.accelerator.num_processes == 1:
+            return seconds
+        told = torch.tensor([seconds], device=self.accelerator.device)
+        torch.distributed.broadcast(told, src=0)
+        return float(told)
 
     def elapsed_here(self) -> float:
         """As `elapsed`, by this process's own clock and without asking the others."""

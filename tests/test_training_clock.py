@@ -1,0 +1,97 @@
+"""When the loop of a run of `--minutes` ends: what is kept free for the rest, what counts as the run's time, and that
+several processes end together."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import onebox  # noqa: E402
+from onebox.training import api, clock  # noqa: E402
+from onebox.training.config import make_config  # noqa: E402
+from onebox.training.reporter import Silent  # noqa: E402
+from onebox.training.session import Session  # noqa: E402
+from tests.small_runs import TINY, python  # noqa: E402
+
+#: Trains by the clock with the settings TINY; argv: data, out, minutes; what comes before decides what is strange.
+TRAIN = """
+import json, sys
+import onebox
+from tests.small_runs import TINY
+run = onebox.train(
+    onebox.load_dataset(sys.argv[1]), out=sys.argv[2], **TINY | {"minutes": float(sys.argv[3]), "epochs": 100_000}
+)
+print(run.history[0].seconds, run.history[-1].seconds)
+"""
+SLOW_IMPORT = """
+import sys, time
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "timm":
+            time.sleep(20)
+sys.meta_path.insert(0, Slow())
+"""
+#: As if the second process had caught the machine in a bad moment: it would end its loop 13 seconds before the first.
+UNLIKE = """
+import os
+from onebox.training import clock
+pace = clock.PACE * (0.4 if os.environ["RANK"] == "0" else 4)
+clock._pace = lambda: pace
+"""
+
+
+@pytest.fixture
+def session(tiny_set: Path) -> Session:
+    config = api.resolve(make_config(**TINY | {"minutes": 10.0}), len(onebox.load_dataset(tiny_set)))
+    return api.start_session(config, ("green", "red"), api.start_engine(config))
+
+
+@pytest.mark.parametrize(("pace", "after"), [(1, 15.0), (0.5, 7.5), (0.01, 5.0), (9, 20.0)])
+def test_what_is_kept_free_by_hand(
+    session: Session, monkeypatch: pytest.MonkeyPatch, pace: float, after: float
+) -> None:
+    monkeypatch.setattr(clock, "_pace", lambda: pace * clock.PACE)
+    assert session.deadline_seconds == 600 - clock.AFTER  # while nothing is known
+    few, many = (clock.deadline(session, 10.0, pictures) for pictures in (24, 5000))
+    assert few == pytest.approx(600 - after, abs=1.5)  # and what fitting presence on 24 small pictures takes
+    assert 600 - after - 60 < many < few < 600 - after
+
+
+def test_the_pace_is_a_time(session: Session) -> None:
+    del session  # with as many threads as a training has
+    assert 1e-4 < clock._pace() < 2.0  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_loop_has_its_third_however_late_it_is(tiny_set: Path, tmp_path: Path) -> None:
+    """A hundred seconds are said to be over before a run of six begins."""
+    settings: dict[str, Any] = TINY | {"minutes": 0.1, "epochs": 100_000}
+    run = api.train(
+        onebox.load_dataset(tiny_set), out=tmp_path / "run", reporter=Silent(),
+        began=time.perf_counter() - 100, **settings,
+    )  # fmt: skip
+    assert 100 < run.history[0].seconds < run.history[-1].seconds < 110
+    assert run.history[-1].seconds - run.history[0].seconds > 1
+
+
+@pytest.mark.slow
+def test_imports_are_time_of_the_run(tiny_set: Path, tmp_path: Path) -> None:
+    done = python("-c", SLOW_IMPORT + TRAIN, tiny_set, tmp_path / "run", "0.1")
+    assert done.code == 0, done.err[-4000:]
+    assert float(done.out.split()[-2]) > 20
+
+
+@pytest.mark.slow
+def test_processes_end_together_though_they_measured_different_paces(tiny_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(UNLIKE + TRAIN)
+    done = python(
+        *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *(tmp_path / "train.py", tiny_set, tmp_path / "run", "0.4"),
+        timeout=120,
+    )
+    assert done.code == 0, done.err[-4000:]
+    assert (tmp_path / "run" / "model.onnx").exists()
