@@ -51,15 +51,20 @@ def session(tiny_set: Path) -> Session:
     return api.start_session(config, ("green", "red"), api.start_engine(config))
 
 
-@pytest.mark.parametrize(("pace", "after"), [(1, 15.0), (0.5, 7.5), (0.01, 5.0), (9, 20.0)])
+@pytest.mark.parametrize(
+    ("pace", "few", "many"),
+    # 24 pictures: 72 views are 3 batches of the 32 that 1,024 views are; 5,000 pictures: all of them
+    [(1, 6.5 + 7 * 3 / 32, 13.5), (0.8, 5.2 + 5.6 * 3 / 32, 10.8), (0.01, 3.0, 3.0), (9, 20.0, 20.0)],
+)
 def test_what_is_kept_free_by_hand(
-    session: Session, monkeypatch: pytest.MonkeyPatch, pace: float, after: float
+    session: Session, monkeypatch: pytest.MonkeyPatch, pace: float, few: float, many: float
 ) -> None:
     monkeypatch.setattr(clock, "_pace", lambda: pace * clock.PACE)
-    assert session.deadline_seconds == 600 - clock.AFTER  # while nothing is known
-    few, many = (clock.deadline(session, 10.0, pictures) for pictures in (24, 5000))
-    assert few == pytest.approx(600 - after, abs=1.5)  # and what fitting presence on 24 small pictures takes
-    assert 600 - after - 60 < many < few < 600 - after
+    assert session.deadline_seconds == 600 - 15  # while nothing is known
+    for pictures, kept in ((24, few), (5000, many)):
+        found = clock.deadline(session, 10.0, pictures, 6)
+        assert 600 - kept - 5 < found < 600 - kept  # the trunk's own time, 32 px wide, comes on top
+        assert clock.deadline(session, 10.0, pictures, 600_000) < found - 5
 
 
 def test_the_pace_is_a_time(session: Session) -> None:

@@ -148,7 +148,8 @@ def _train(
     accelerator.wait_for_everyone()
     manifest = _manifest(config, class_names, materials)
     if config.minutes is not None:
-        session.deadline_seconds = deadline(session, config.minutes, len(materials.train))
+        pictures, held_out = len(materials.train), len(materials.held_out or ())
+        session.deadline_seconds = deadline(session, config.minutes, pictures, held_out)
     best, history = copy_weights(session.average), []
     if goes_on:
         best = load_state(folder / run_folder.LAST, session)

@@ -10,13 +10,19 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-from onebox.training.presence import BATCH, batches_needed
+from onebox.training.presence import BATCH, MOST_VIEWS, batches_needed
 from onebox.training.session import Session
 
-#: What is done after the last step and does not grow with the trunk: export, replay, evaluation by one look and by two,
-#: report, and what is not the trunk's work in fitting presence. 10 to 15 s where `_pace` takes PACE seconds, less on a
-#: faster machine; the bounds are for one whose pace is measured in a bad moment (docs/log.md, 2026-11-29).
-AFTER, LEAST_AFTER, MOST_AFTER, PACE = 15.0, 5.0, 20.0, 0.022
+#: What is done after the last step and does not grow with the trunk, in seconds where `_pace` takes PACE: export,
+#: replay, report; and, where presence is fitted to as many pictures as it ever is, what is not the trunk's work in that
+#: (docs/log.md, 2026-11-29). The bounds are for a pace that was measured in a bad moment.
+AFTER, AFTER_PRESENCE, PACE = 6.5, 7.0, 0.022
+LEAST_AFTER, MOST_AFTER = 3.0, 20.0
+#: As long as this many times through the trunk takes what is done with a held-out picture: it is opened, and looked at
+#: once and twice.
+JUDGING = 6
+#: Kept free while nothing is known of the machine.
+UNKNOWN_AFTER = 15.0
 #: The loop's least share of the minutes, however long reading takes, and what comes after.
 LEAST_LOOP = 1 / 3
 
@@ -24,12 +30,12 @@ LEAST_LOOP = 1 / 3
 def first_deadline(minutes: float) -> float:
     """Seconds of the run at which its loop ends, while nothing is known of the machine; also for who has something else
     to do after the loop than a run has."""
-    return max(minutes * 30, minutes * 60 - AFTER)
+    return max(minutes * 30, minutes * 60 - UNKNOWN_AFTER)
 
 
-def deadline(session: Session, minutes: float, pictures: int) -> float:
+def deadline(session: Session, minutes: float, pictures: int, held_out: int) -> float:
     """Seconds of the run at which its loop ends, so that all of it takes `minutes`, or little more where that would be
-    no training. `pictures`: how many are trained on."""
+    no training. `pictures` are trained on, and `held_out` judge."""
     x = torch.zeros(BATCH, 3, session.config.imgsz, session.config.imgsz)
     network = session.average
     was_training = network.training
@@ -37,11 +43,12 @@ def deadline(session: Session, minutes: float, pictures: int) -> float:
     x = x.to(network.device).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():  # a number of the map, so that a GPU is waited for
         one = _least_seconds(lambda: float(network.trunk(network.normalised(x))[-1].mean()), 2)
-    trunk = batches_needed(pictures) * one
     network.train(was_training)
-    after = min(max(AFTER * _pace() / PACE, LEAST_AFTER), MOST_AFTER)
+    batches = batches_needed(pictures)
+    after = (AFTER + AFTER_PRESENCE * batches / batches_needed(MOST_VIEWS)) * _pace() / PACE
+    rest = min(max(after, LEAST_AFTER), MOST_AFTER) + (batches + JUDGING * held_out / BATCH) * one
     given = 60 * minutes
-    return session.of_main(max(given - after - trunk, session.elapsed_here() + LEAST_LOOP * given))
+    return session.of_main(max(given - rest, session.elapsed_here() + LEAST_LOOP * given))
 
 
 def _pace() -> float:
