@@ -211,8 +211,8 @@ def test_a_folder_of_negatives_is_used_and_what_is_broken_in_it_is_told(tmp_path
     ground(folder, 20)
     (folder / "broken.png").write_bytes(b"no picture")
     listener = Listener()
-    # four epochs say little: .84 on average, .49 to 1.0 with ten seeds; after ten eight seeds have .975 to 1.0, and which
-    # of them have less depends on the processor; after twenty all have 1.0
+    # four epochs say little: .84 on average, .49 to 1.0 with ten seeds; after ten, eight seeds have .975 to 1.0, and
+    # which of them have less depends on the processor; after twenty all have 1.0
     more: dict[str, Any] = {"epochs": 20} | ({} if place == "beside" else {"negatives": str(folder)})
     run = onebox.train(
         onebox.load_dataset(labels), out=tmp_path / "run", reporter=listener, config=make_config(**TINY | more)
