@@ -20,7 +20,7 @@ from tests.small_runs import TINY, python  # noqa: E402
 
 #: Trains by the clock with the settings TINY; argv: data, out, minutes; what comes before decides what is strange.
 TRAIN = """
-import json, sys
+import sys
 import onebox
 from tests.small_runs import TINY
 run = onebox.train(
@@ -36,12 +36,14 @@ class Slow:
             time.sleep(20)
 sys.meta_path.insert(0, Slow())
 """
-#: As if the second process had caught the machine in a bad moment: it would end its loop 13 seconds before the first.
+#: As if the second process had caught the machine in a bad moment: it would end its loop many steps before the first,
+#: also where imports have taken half of the time (hence the smaller least share).
 UNLIKE = """
 import os
 from onebox.training import clock
 pace = clock.PACE * (0.4 if os.environ["RANK"] == "0" else 4)
 clock._pace = lambda: pace
+clock.LEAST_LOOP = 0.1
 """
 
 
