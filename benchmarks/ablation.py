@@ -114,9 +114,9 @@ def _answers(network: Network, judged: Cache) -> dict[str, Any]:
     with torch.no_grad():
         for start in range(0, len(judged), 64):
             part = slice(start, start + 64)
-            answer = network(to_float(torch.from_numpy(judged.pictures[part])))
-            overlaps.append(iou(answer.box.boxes_01.clamp(0, 1).numpy(), judged.boxes_01[part]))
-            right.append(answer.logits.argmax(1).numpy() == judged.labels[part])
+            answer = network(to_float(torch.from_numpy(judged.pictures[part]).to(network.device)))
+            overlaps.append(iou(answer.box.boxes_01.clamp(0, 1).cpu().numpy(), judged.boxes_01[part]))
+            right.append(answer.logits.argmax(1).cpu().numpy() == judged.labels[part])
     return _pictures(np.concatenate(overlaps), np.concatenate(right))
 
 
@@ -149,7 +149,7 @@ def as_product(
         for twice in (False, True)
     ]
     ious = [np.array([r.iou for r in found]) for found in records]
-    looks = 2 if ious[1].mean() - ious[0].mean() >= LEAST_GAIN else 1
+    looks = 2 if ious[1].mean() - ious[0].mean() > LEAST_GAIN else 1
     right = np.array([r.prediction.label == r.label for r in records[looks - 1]])
     return {"probed": probed, "looks": looks, "pictures": _pictures(ious[looks - 1], right)}
 

@@ -71,6 +71,32 @@ def strange_ground() -> None:
     loop.BatchAugment = Grounded
 
 
+#: `erased`: share of the pictures, and the rectangle's sides in sides of the picture, from and to.
+ERASE_SHARE, ERASE_SIDES = 0.3, (0.15, 0.4)
+
+
+def erased() -> None:
+    """In some pictures a rectangle is grey, wherever it falls (Zhong et al. 2017, arXiv 1708.04896): no single mark of
+    an object should be enough."""
+
+    class Erasing(_Changed):
+        SEED = 4
+
+        def change(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+            n, _, height, width = x.shape
+            u = torch.rand(n, 5, generator=generator).to(x.device)
+            low, high = ERASE_SIDES
+            side = low + (high - low) * u[:, :2]
+            first = u[:, 2:4] * (1 - side)
+            at_x, at_y = ((torch.arange(n, device=x.device) + 0.5) / n for n in (width, height))
+            inside = ((at_x >= first[:, :1]) & (at_x <= (first + side)[:, :1])).unsqueeze(1)
+            inside = inside & ((at_y >= first[:, 1:]) & (at_y <= (first + side)[:, 1:])).unsqueeze(2)
+            gone = (inside & (u[:, 4] < ERASE_SHARE).view(-1, 1, 1)).unsqueeze(1)
+            return x.masked_fill(gone, 127.5)
+
+    loop.BatchAugment = Erasing
+
+
 def detail(session: Session, first: FirstLook | None, taught: Cache) -> None:
     """Windows are cut out of pictures in as much detail as the second look will see, not out of small ones. The rest is
     the product's augmentation, whose pictures are as large as those it takes."""

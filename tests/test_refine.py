@@ -129,15 +129,32 @@ def test_a_training_looks_twice_where_held_out_boxes_gain(
     loaded = onebox.load(model)
     once = judge(loaded, val)
     monkeypatch.setattr(looks, "LEAST_GAIN", least)
-    manifest, kept, told = looks.look_twice_if_it_pays(loaded.manifest, once, val, model=model, best=best)
+    manifest, kept, told = looks.choose_looks(loaded.manifest, once, val, pretrained=True, model=model, best=best)
     assert manifest.refine is twice
     assert onebox.load(model).looks_twice is twice
     assert ((model.read_bytes(), best.read_bytes()) == before) is not twice
+    assert kept is not None
     assert kept.metrics == judge(onebox.load(model), val).metrics
     ious = [np.mean([r.iou for r in judge(onebox.load(model, refine=asked), val).records]) for asked in (False, True)]
     assert told.startswith(f"A second look takes the held-out boxes from a mean IoU of {ious[0]:.3f} to {ious[1]:.3f}")
-    few = val.subset(range(looks.FEWEST - 1))
-    assert looks.look_twice_if_it_pays(loaded.manifest, judge(loaded, few), few, model=model, best=best)[2] == ""
+
+
+@pytest.mark.parametrize("held_out", [0, looks.FEWEST - 1])
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_few_held_out_pictures_are_not_asked(tiny_run: Path, tmp_path: Path, held_out: int, pretrained: bool) -> None:
+    val = onebox.load_dataset(coloured_set(tmp_path / "val", count=looks.FEWEST)).subset(range(held_out))
+    shutil.copytree(tiny_run, tmp_path / "run")
+    model, best = tmp_path / "run/model.onnx", tmp_path / "run/best.safetensors"
+    loaded = onebox.load(model)
+    once = judge(loaded, val) if held_out else None
+    manifest, kept, told = looks.choose_looks(loaded.manifest, once, val, pretrained=pretrained, model=model, best=best)
+    assert manifest.refine is onebox.load(model).looks_twice is pretrained
+    assert ("the model looks twice" in told) is pretrained
+    if held_out:
+        assert kept is not None
+        assert kept.metrics == judge(onebox.load(model), val).metrics
+    else:
+        assert kept is None
 
 
 def test_where_nobody_says_the_training_asks_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from onebox.training.calibrate import calibrate_run
 from onebox.training.checkpoint import Weights, copy_weights, save_best
 from onebox.training.config import PROBE_WEIGHT
 from onebox.training.export import export_onnx
-from onebox.training.looks import look_twice_if_it_pays
+from onebox.training.looks import choose_looks
 from onebox.training.materials import Materials
 from onebox.training.presence import add_presence
 from onebox.training.reporter import Reporter
@@ -62,11 +62,12 @@ def finish(
     except ExportError as error:
         raise error if diverged is None else _nothing_to_keep(diverged, error) from error
     evaluation = judge(OnnxLocalizer(model), materials.val) if held_out else None
-    if evaluation is not None and config.refine is None:
-        manifest, evaluation, told = look_twice_if_it_pays(
-            manifest, evaluation, materials.val, model=model, best=best_file
+    if config.refine is None:
+        manifest, evaluation, told = choose_looks(
+            manifest, evaluation, materials.val, pretrained=not config.from_nothing, model=model, best=best_file
         )
-        reporter.say(told)
+        if told:
+            reporter.say(told)
     manifest, evaluation = calibrate_run(manifest, evaluation, model=model, best=best_file, reporter=reporter)
     write_training_report(
         folder / run_folder.REPORT,
