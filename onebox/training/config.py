@@ -88,7 +88,7 @@ class TrainConfig:
     refine: bool | None = _option(
         None,
         "the finished model looks at every picture twice: tighter boxes, twice the time  [default: where the boxes of "
-        "held-out pictures gain by it]",
+        "held-out pictures gain by it; with a pretrained trunk also where they are too few to tell]",
     )
     patience: float = _option(0.35, "stop after this share of the run without a better validation score; 0 never stops")
     negatives: str | None = _option(
