@@ -18,6 +18,7 @@ from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss
 
 from benchmarks.ablation_boxes import per_class_boxes, where
 from benchmarks.ablation_pictures import detail, erased, mixed, strange_ground, turned
+from benchmarks.ablation_rates import rate_found, rate_free
 from benchmarks.accuracy import SHARED
 from onebox.training import heads, losses, trunk
 from onebox.training import model as model_module
@@ -216,24 +217,6 @@ def _class_dropout() -> None:
     model_module.ClassHead = _DroppingClassHead
 
 
-def _linear_class() -> None:
-    """No hidden layer between what the trunk says and the classes."""
-
-    class Linear(heads.ClassHead):
-        def __init__(self, channels: tuple[int, ...], classes: int, *, peaks: bool, hidden: int = 256) -> None:
-            super().__init__(channels, classes, peaks=peaks, hidden=hidden)
-            self.fc = nn.Sequential(nn.Linear(self.fc[0].in_features, classes))
-
-    model_module.ClassHead = Linear
-
-
-def _drop_path() -> None:
-    """A tenth of the trunk's deepest residual blocks is left out, picture by picture, fewer of the earlier ones (Huang
-    et al. 2016, arXiv 1603.09382)."""
-    create = trunk.timm.create_model
-    trunk.timm.create_model = lambda name, **options: create(name, drop_path_rate=0.1, **options)
-
-
 # ---- a larger teacher
 
 
@@ -286,8 +269,6 @@ SWAPS: dict[str, Swap] = {
     "class_peaks": Swap(_class_peaks),
     "class_attention": Swap(_class_attention),
     "class_dropout": Swap(_class_dropout),
-    "linear_class": Swap(_linear_class),
-    "drop_path": Swap(_drop_path),
     "erased": Swap(erased),
     "strange_ground": Swap(strange_ground),
     "detail": Swap(prepare=detail),
@@ -295,5 +276,7 @@ SWAPS: dict[str, Swap] = {
     "mixed": Swap(mixed),
     "per_class_boxes": Swap(per_class_boxes),
     "where": Swap(where),
+    "rate_found": Swap(prepare=rate_found),
+    "rate_free": Swap(prepare=rate_free),
     "distil": Swap(prepare=_distil),
 }
