@@ -129,6 +129,20 @@ def test_learning_curves_and_few_against_all() -> None:
     assert few_table([row("default", HIGH, "1" * 40)]) == ""
 
 
+def test_whom_the_default_beats_with_as_few_pictures_and_with_fewer() -> None:
+    rows = [row("default", [0.6] * 40, "1" * 40, few=10), row("default", HIGH, "1" * 40, few=50)]
+    rows += [row("plain", LOW, "1" * 40, few=10), row("plain", LOW, "1" * 40, few=50)]
+    rows += [row("fastai", LOW, "1" * 40, few=10), row("fastai", [0.7] * 40, "1" * 40, few=50)]
+    told = few_table(rows)
+    beaten = re.findall(r"^\* default with (\d+) a class beats with (\d+),.*: (.*)$", told, re.MULTILINE)
+    # with fifty fastai names and boxes every picture, as the default does: no gain in the joint score
+    assert beaten == [
+        ("10", "10", "plain, fastai"),
+        ("10", "50", "plain; not fastai"),
+        ("50", "50", "plain; not fastai"),
+    ]
+
+
 # ---- rows in files
 
 

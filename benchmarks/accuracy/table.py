@@ -135,8 +135,8 @@ def _with_median_boxes(rows: Sequence[Row], medians: Sequence[Row]) -> float:
 
 
 def few_table(rows: Sequence[Row]) -> str:
-    """Learning curves: joint and mean IoU by the number of boxed pictures a class, and whether onebox with a few is as
-    good as the plain recipe with all."""
+    """Learning curves: joint and mean IoU by the number of boxed pictures a class, whom onebox beats with as many or
+    more, and whether onebox with a few is as good as the plain recipe with all."""
     sets = {(r["set"], r["minutes"]) for r in rows if r["few"] is not None}
     lines: list[str] = []
     for (name, minutes), of_set in _by_set(rows).items():
@@ -147,7 +147,7 @@ def few_table(rows: Sequence[Row]) -> str:
         for method, group in _by_method(of_set).items():
             at = group_by(group, lambda r: r["few"])
             lines.append(_line(method, *(_two(at.get(n)) for n in [*counts, None])))
-        lines += ["", *_few_against_all(of_set, counts)]
+        lines += ["", *_few_against_more(of_set, counts), *_few_against_all(of_set, counts)]
     return "\n".join(lines).strip()
 
 
@@ -188,6 +188,23 @@ def _paces(rows: Sequence[Row]) -> list[str]:
         apart = [f"{m} {p / ours:.2f}" for m, p in groups.items() if ours and abs(p / ours - 1) > PACE_APART]
         if apart:
             lines.append(f"* {name}, {minutes:g} min: pace over that of {REFERENCE}, in the middle: {', '.join(apart)}")
+    return lines
+
+
+def _few_against_more(rows: Sequence[Row], counts: Sequence[int]) -> list[str]:
+    """Of each pair of counts, whom the reference with the first beats that have the second."""
+    lines = []
+    for ours, theirs in [(n, m) for n in counts for m in counts if m >= n]:
+        few = [r for r in rows if r["method"] == REFERENCE and r["few"] == ours]
+        groups = _by_method([r for r in rows if r["method"] != REFERENCE and r["few"] == theirs])
+        beaten = {method: _beats(found) for method, group in groups.items() if (found := _differences(few, group))}
+        if beaten:
+            yes, no = ([method for method, won in beaten.items() if won is which] for which in (True, False))
+            less = f"; not {', '.join(no)}" if no else ""
+            lines.append(
+                f"* {REFERENCE} with {ours} a class beats with {theirs}, on joint and on mean IoU, beyond the paired "
+                f"95 % interval: {', '.join(yes) or 'nobody'}{less}"
+            )
     return lines
 
 
