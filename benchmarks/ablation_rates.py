@@ -26,6 +26,8 @@ from onebox.training.transfer import FirstLook
 #: The range test: so many steps, from the first rate to the last; how much of the loss before stays in the smoothed
 #: one; over when it is this many times the least. fastai's `lr_find` has the same steps and smoothing.
 FIND_STEPS, FIND_FROM, FIND_TO, FIND_SMOOTH, FIND_OVER = 100, 1e-6, 1.0, 0.98, 4.0
+#: The steps that are read: fastai leaves out the first tenth and the last five.
+FIND_READ = (10, -5)
 
 
 def rate_found(session: Session, first: FirstLook | None, taught: Cache) -> None:
@@ -33,7 +35,8 @@ def rate_found(session: Session, first: FirstLook | None, taught: Cache) -> None
     where `valley` says. Its steps are the swap's for free: they are not among the pictures seen."""
     del first
     rates, losses = _range_test(session, taught)
-    session.config = replace(session.config, lr=rates[valley(losses)])
+    part = slice(*FIND_READ)
+    session.config = replace(session.config, lr=rates[part][valley(losses[part])])
     print(f"rate found: {session.config.lr:.2g}, of {len(rates)} steps", flush=True)
 
 
@@ -75,17 +78,15 @@ def _range_test(session: Session, taught: Cache) -> tuple[list[float], list[floa
 
 
 def valley(losses: Sequence[float]) -> int:
-    """The row halfway along the longest run of ever smaller losses, gaps allowed. As fastai's `lr_find` suggests, but
-    for where the run begins, which that reckons from its length as if it had no gaps."""
-    length, before = [1] * len(losses), list(range(len(losses)))
+    """The row in the middle of the longest run of ever smaller losses, gaps allowed, as fastai's `valley` reckons it:
+    the run is taken to begin as many rows before its end as it has members."""
+    length = [1] * len(losses)
     for i, loss in enumerate(losses):
-        for j in range(i):
-            if loss < losses[j] and length[j] >= length[i]:
-                length[i], before[i] = length[j] + 1, j
-    run = [int(np.argmax(length))]
-    while before[run[-1]] != run[-1]:
-        run.append(before[run[-1]])
-    return (run[-1] + run[0]) // 2
+        length[i] += max((length[j] for j in range(i) if loss < losses[j]), default=0)
+    end = int(np.argmax(length))
+    start = max(0, end - length[end])
+    third = (end - start) / 3
+    return start + int(third) + int(third / 2)
 
 
 # ---- no rate at all
@@ -94,7 +95,7 @@ def valley(losses: Sequence[float]) -> int:
 FREE_FIRST = 1e-6
 
 
-class _DistanceOverGradients(torch.optim.Optimizer):
+class DistanceOverGradients(torch.optim.Optimizer):
     """LDoG (Ivgi, Hinder and Carmon 2023, arXiv 2302.12022): the step of a layer is the farthest it has been from where
     it began, over the root of the sum of its squared gradients. `lr` is a factor on that. No weight decay, which would
     move a layer without a gradient, and that ever farther."""
@@ -125,5 +126,5 @@ def rate_free(session: Session, first: FirstLook | None, taught: Cache) -> None:
     do not."""
     del first, taught
     groups = [{"params": g["params"], "part": g["part"], "share": 1.0} for g in session.optimizer.param_groups]
-    session.optimizer = session.accelerator.prepare(_DistanceOverGradients(groups))
+    session.optimizer = session.accelerator.prepare(DistanceOverGradients(groups))
     session.config = replace(session.config, lr=1.0)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import onebox
 from benchmarks import ablation_swaps
+from benchmarks.ablation_rates import DistanceOverGradients, valley
 from benchmarks.ablation_swaps import SWAPS
 from benchmarks.accuracy import SHARED
 from onebox.training import api, heads, loop, losses, model, trunk
@@ -89,3 +90,21 @@ def test_a_swap_trains_and_changes_what_is_learnt(swap: str, tiny_set: Path, tmp
     assert all(math.isfinite(v) for v in found)
     assert bool(said.isfinite().all())
     assert not torch.allclose(said, plain, atol=1e-6)
+
+
+def test_the_rate_is_read_in_the_middle_of_the_valley() -> None:
+    # falls from row 2 to row 6, five members with one gap in between: from 6 - 5 = 1, 1 + int(5/3) + int(5/6) = 2
+    assert valley([5.0, 5.0, 4.0, 3.0, 3.5, 2.0, 1.0, 8.0]) == 2
+    assert valley([9.0 - i for i in range(8)] + [20.0, 30.0]) == 3  # ends at 7 with eight members: from 0, 0 + 2 + 1
+
+
+def test_a_layer_goes_as_far_as_it_has_been_over_its_gradients() -> None:
+    layer = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = DistanceOverGradients([{"params": [layer]}])
+    for expected in (6e-6, 6e-6 / math.sqrt(2)):  # FREE_FIRST times one more than the norm of 5; gradients of norm 1
+        before = layer.detach().clone().double()
+        layer.grad = torch.tensor([0.0, 1.0])
+        optimizer.step()
+        moved = before - layer.detach().double()
+        assert moved[0] == 0
+        assert moved[1].item() == pytest.approx(expected, abs=5e-7)  # float32 about 4
