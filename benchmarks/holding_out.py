@@ -1,6 +1,7 @@
 """What a training loses by holding pictures out, whether it can learn them late (`benchmarks.late`), and what the size
 of its input does. Trains with the product's own command on a few pictures of each class of a set's TRAINING part, and
-asks the model for the others of that part; test pictures are never touched.
+asks the model for the others of that part; test pictures are never touched. (Of a set in folds they are the test
+pictures of other folds: choose nothing by such a set alone.)
 
     python -m benchmarks.holding_out [--only pets37] [--way late_50] [--draws 0,1] [--few 6] [--minutes 1.5]
     python -m benchmarks.holding_out --table [--out runs/holding]
@@ -33,7 +34,6 @@ SETS = {"pets37": 6, "caltech22_mat": 8, "asl_yolo": 8, "tiny_vid": 20, "pets3":
 WAYS: dict[str, dict[str, Any]] = {
     "default": {},
     "nothing": {"split": 1.0},
-    "tenth": {"split": 0.9},
     "224": {"imgsz": 224},
     "nothing_224": {"split": 1.0, "imgsz": 224},
     "late_50": {},
