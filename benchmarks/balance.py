@@ -261,7 +261,7 @@ def main() -> None:
                     continue
                 if parts is None:
                     cache = build_cache(data, data.class_names, config.imgsz)
-                    _, _, taught, held = hold_out(data, cache, 0.8, seed)
+                    _, _, taught, held, _ = hold_out(data, cache, 0.8, seed)
                     assert held is not None
                     parts = taught, held
                 with processor_set_up(config):

@@ -71,6 +71,7 @@ def runs(models: Path | None, only: list[str]) -> Iterator[tuple[str, Path]]:
             onebox.train(
                 load_dataset(SHARED / "data" / name / "train.csv"), out=out, overwrite=True, backbone=TRUNK,
                 weights=str(SHARED / "weights" / f"{TRUNK}.safetensors"), minutes=SETS[name],
+                learn_all_from=1.0,
             )  # fmt: skip
         yield name, out
 
@@ -93,8 +94,10 @@ def _held_out(data: Dataset, class_names: tuple[str, ...], run: Path) -> tuple[D
     """The parts that the run trained on and stopped by: the same choice again, proved by its fingerprints."""
     facts = json.loads((run / "config.json").read_text("utf-8"))
     seed = facts["config"]["seed"]
+    if facts["config"].get("learn_all_from", 1) != 1:
+        raise SystemExit(f"{run}: has learnt what it held out; train with --learn-all-from 1")
     cache = build_cache(data, class_names, facts["config"]["imgsz"])
-    train, val, _, _ = hold_out(data, cache, taught_share(len(data.labelled)), seed)
+    train, val, *_ = hold_out(data, cache, taught_share(len(data.labelled)), seed)
     if (train.fingerprint(), val.fingerprint()) != (facts["data"], facts["val"]):
         raise SystemExit(f"{run}: these are not the pictures that this run held out")
     return train, val

@@ -1,9 +1,9 @@
-"""What a training loses by holding pictures out, whether it can learn them late (`benchmarks.late`), and what the size
+"""What a training loses by holding pictures out, whether it can learn them late (`--learn-all-from`), and what the size
 of its input does. Trains with the product's own command on a few pictures of each class of a set's TRAINING part, and
 asks the model for the others of that part; test pictures are never touched. (Of a set in folds they are the test
 pictures of other folds: choose nothing by such a set alone.)
 
-    python -m benchmarks.holding_out [--only pets37] [--way late_50] [--draws 0,1] [--few 6] [--minutes 1.5]
+    python -m benchmarks.holding_out [--only pets37] [--way apart] [--draws 0,1] [--few 6] [--minutes 1.5]
     python -m benchmarks.holding_out --table [--out runs/holding]
 
 One row a training in OUT/rows.jsonl; what has its row is not done again.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ import onebox
 from benchmarks.accuracy import TRUNK, WEIGHTS
 from benchmarks.accuracy.rows import append_row, calm
 from benchmarks.accuracy.tasks import make_tasks, take_few
-from benchmarks.late import late
 from onebox.dataset import Dataset
 from onebox.evaluation import judge
 from onebox.training.reporter import Silent
@@ -33,14 +31,13 @@ from onebox.training.reporter import Silent
 SETS = {"pets37": 6, "caltech22_mat": 8, "asl_yolo": 8, "tiny_vid": 20, "pets3": 30}
 WAYS: dict[str, dict[str, Any]] = {
     "default": {},
+    "apart": {"learn_all_from": 1.0},
     "nothing": {"split": 1.0},
     "224": {"imgsz": 224},
     "nothing_224": {"split": 1.0, "imgsz": 224},
-    "late_50": {},
-    "late_70": {},
+    "late_50": {"learn_all_from": 0.5},
+    "late_70": {"learn_all_from": 0.7},
 }
-#: After this share of the loop the held-out pictures are learnt, too.
-LATE = {"late_50": 0.5, "late_70": 0.7}
 #: At most so many of the others are asked for.
 JUDGED = 400
 
@@ -59,10 +56,10 @@ def parts(name: str, draw: int, count: int) -> tuple[Dataset, Dataset]:
 
 def run(name: str, way: str, draw: int, count: int, minutes: float) -> dict[str, Any]:
     """One training and its answers for the others. `nll`: mean negative log-likelihood of the true class. `reached`:
-    the shares that the promises of 90 % came to."""
+    the shares that the promises of 90 % came to; `refused`: the share taken for empty, of which at most .05 (or one of
+    the few held-out pictures) is promised."""
     few, others = parts(name, draw, count)
-    learns_late = late(LATE[way]) if way in LATE else nullcontext()
-    with tempfile.TemporaryDirectory(prefix="onebox-run-") as folder, learns_late:
+    with tempfile.TemporaryDirectory(prefix="onebox-run-") as folder:
         done = onebox.train(
             few, out=Path(folder) / "run", minutes=minutes, seed=draw, backbone=TRUNK, weights=str(WEIGHTS),
             reporter=Silent(), **WAYS[way],
@@ -76,10 +73,11 @@ def run(name: str, way: str, draw: int, count: int, minutes: float) -> dict[str,
         for level in levels
         if abs(level["asked"] - 0.9) < 1e-6
     }
+    refused = [r.prediction.present is False for r in found.records]
     return {
         "set": name, "way": way, "draw": draw, "count": count, "minutes": minutes, "few": len(few), "judged": metrics.n,
         "joint_50": metrics.joint_50, "mean_iou": metrics.mean_iou, "top1": metrics.top1, "ece": metrics.ece,
-        "nll": float(-np.log(np.maximum(said, 1e-12)).mean()), "reached": reached,
+        "nll": float(-np.log(np.maximum(said, 1e-12)).mean()), "reached": reached, "refused": float(np.mean(refused)),
         "epochs": done.history[-1].epoch, "best_epoch": max(row.epoch for row in done.history if row.best),
         "seconds": round(done.history[-1].seconds, 1),
     }  # fmt: skip
@@ -89,7 +87,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a line a set and way, means over draws."""
     figures = {"joint_50": "joint", "mean_iou": "mean IoU", "top1": "top-1", "nll": "log loss", "ece": "ECE"}
     promises = {"outer_box": "outer box", "class_set": "class set", "joint": "both"}
-    heads = ["set", "taught, judged", "minutes", "way", "draws", *figures.values(), *promises.values()]
+    heads = ["set", "taught, judged", "minutes", "way", "draws", *figures.values(), *promises.values(), "refused"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, count, minutes in sorted({(row["set"], row["count"], row["minutes"]) for row in rows}):
         for way in WAYS:
@@ -99,6 +97,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 continue
             means = [f"{np.mean([r[f] for r in chosen]):.3f}" for f in figures]
             kept = [[r["reached"][p] for r in chosen if p in r["reached"]] for p in promises]
+            kept.append([r["refused"] for r in chosen if "refused" in r])  # of older rows it is not known
             means += [f"{np.mean(values):.3f}" if values else "" for values in kept]
             sizes = f"{chosen[0]['few']}, {chosen[0]['judged']}"
             lines.append(f"| {name} | {sizes} | {minutes:g} | {way} | {len(chosen)} | {' | '.join(means)} |")

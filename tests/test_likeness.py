@@ -297,11 +297,11 @@ def test_what_is_held_out_has_no_copy_in_training(tmp_path: Path) -> None:
         rows.append(f"{i:02}.png,cat,20,20,120,100")
     text(tmp_path / "labels.csv", "\n".join([*rows, ""]))
     data = load_dataset(tmp_path)
-    train, val, train_cache, val_cache = hold_out(data, build_cache(data, ("cat",), 96), 0.75, seed=0)
+    train, val, train_cache, val_cache, everything = hold_out(data, build_cache(data, ("cat",), 96), 0.75, seed=0)
     assert (len(train), len(val)) == (18, 6)
     assert val_cache is not None
     assert find_leaks(train_cache, val_cache) == []
-    for part, cache in ((train, train_cache), (val, val_cache)):
+    for part, cache in ((train, train_cache), (val, val_cache), ((*train, *val), everything)):
         assert [s.path for s in cache.samples] == [s.path for s in part]
         for picture, sample in zip(cache.pictures, cache.samples, strict=True):
             assert np.array_equal(picture, pictures[Path(sample.path).name])

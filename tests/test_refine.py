@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -123,19 +122,15 @@ def test_a_training_looks_twice_where_held_out_boxes_gain(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: float, twice: bool
 ) -> None:
     val = onebox.load_dataset(coloured_set(tmp_path / "val", count=looks.FEWEST))
-    shutil.copytree(tiny_run, tmp_path / "run")
-    model, best = tmp_path / "run/model.onnx", tmp_path / "run/best.safetensors"
-    before = model.read_bytes(), best.read_bytes()
-    loaded = onebox.load(model)
-    once = judge(loaded, val)
+    model = onebox.load(tiny_run)
+    once = judge(model, val)
     monkeypatch.setattr(looks, "LEAST_GAIN", least)
-    manifest, kept, told = looks.choose_looks(loaded.manifest, once, val, pretrained=True, model=model, best=best)
+    manifest, kept, told = looks.choose_looks(model, model.manifest, once, val, pretrained=True)
     assert manifest.refine is twice
-    assert onebox.load(model).looks_twice is twice
-    assert ((model.read_bytes(), best.read_bytes()) == before) is not twice
+    assert not model.looks_twice
     assert kept is not None
-    assert kept.metrics == judge(onebox.load(model), val).metrics
-    ious = [np.mean([r.iou for r in judge(onebox.load(model, refine=asked), val).records]) for asked in (False, True)]
+    assert kept.metrics == judge(onebox.load(tiny_run, refine=twice), val).metrics
+    ious = [np.mean([r.iou for r in judge(onebox.load(tiny_run, refine=n), val).records]) for n in (False, True)]
     assert told.startswith(f"A second look takes the held-out boxes from a mean IoU of {ious[0]:.3f} to {ious[1]:.3f}")
 
 
@@ -143,16 +138,14 @@ def test_a_training_looks_twice_where_held_out_boxes_gain(
 @pytest.mark.parametrize("pretrained", [True, False])
 def test_few_held_out_pictures_are_not_asked(tiny_run: Path, tmp_path: Path, held_out: int, pretrained: bool) -> None:
     val = onebox.load_dataset(coloured_set(tmp_path / "val", count=looks.FEWEST)).subset(range(held_out))
-    shutil.copytree(tiny_run, tmp_path / "run")
-    model, best = tmp_path / "run/model.onnx", tmp_path / "run/best.safetensors"
-    loaded = onebox.load(model)
-    once = judge(loaded, val) if held_out else None
-    manifest, kept, told = looks.choose_looks(loaded.manifest, once, val, pretrained=pretrained, model=model, best=best)
-    assert manifest.refine is onebox.load(model).looks_twice is pretrained
+    model = onebox.load(tiny_run)
+    once = judge(model, val) if held_out else None
+    manifest, kept, told = looks.choose_looks(model, model.manifest, once, val, pretrained=pretrained)
+    assert manifest.refine is pretrained
     assert ("the model looks twice" in told) is pretrained
     if held_out:
         assert kept is not None
-        assert kept.metrics == judge(onebox.load(model), val).metrics
+        assert kept.metrics == judge(onebox.load(tiny_run, refine=pretrained), val).metrics
     else:
         assert kept is None
 

@@ -28,9 +28,9 @@ from tests.small_runs import TINY, TINY_FLAGS, coloured_set, environment, json_l
 KILLED = """
 import contextlib, json, os, signal, sys
 import onebox
-from onebox.training import api
+from onebox.training import driving
 from onebox.training.reporter import Silent
-api.SAVING_SHARE = float("inf")
+driving.SAVING_SHARE = float("inf")
 data, out, at, settings = sys.argv[1:]
 
 class Killer(Silent):

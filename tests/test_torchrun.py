@@ -30,11 +30,12 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["default", "plain"])
-def test_two_processes_are_one(recipe: str, tiny_set: Path, tmp_path: Path) -> None:
-    settings = {"recipe": recipe, "epochs": 2, "lr": RATE}
+@pytest.mark.parametrize(("recipe", "share"), [("default", 1.0), ("plain", 1.0), ("default", 0.5)])
+def test_two_processes_are_one(recipe: str, share: float, tiny_set: Path, tmp_path: Path) -> None:
+    """Of the two epochs the second learns the held-out pictures, too, where it begins at half of the run."""
+    settings = {"recipe": recipe, "epochs": 2, "lr": RATE, "learn_all_from": share}
     alone = onebox.train(onebox.load_dataset(tiny_set), out=tmp_path / "alone", reporter=Silent(), **TINY | settings)
-    flags = [*TINY_FLAGS, "--recipe", recipe, "--epochs", "2", "--lr", str(RATE)]
+    flags = [*TINY_FLAGS, "--recipe", recipe, "--epochs", "2", "--lr", str(RATE), "--learn-all-from", str(share)]
     done = python(
         *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
         *("-m", "onebox", "train", tiny_set, "--out", tmp_path / "both", *flags),
@@ -46,6 +47,7 @@ def test_two_processes_are_one(recipe: str, tiny_set: Path, tmp_path: Path) -> N
         assert mine["step"] == theirs["step"]
         for key, tolerance in COMPARED.items():
             assert theirs[key] == pytest.approx(mine[key], rel=tolerance, abs=tolerance), key
+    assert [row["val_mean_iou"] is None for row in two] == [False, share < 1]
     assert one[0]["loss_class"] != two[0]["loss_class"]  # two did share the work: the last digits differ
     assert "Warning" not in done.err
     assert done.err.count("Held out") == done.err.count("Best epoch") == 1  # one voice

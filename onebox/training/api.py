@@ -24,20 +24,19 @@ from onebox.metrics import Metrics, learn_baseline
 from onebox.splitting import read_fractions
 from onebox.training import run_folder
 from onebox.training.balance import BoxWeight
-from onebox.training.checkpoint import Weights, copy_weights, load_state, save_best, save_state
+from onebox.training.checkpoint import Kept, copy_weights, load_state
 from onebox.training.clock import deadline, first_deadline
 from onebox.training.config import PLAIN_TRUNK, TrainConfig, make_config
 from onebox.training.distributed import use_global_batch_norm
+from onebox.training.driving import run_loop
 from onebox.training.empty_pictures import gather_empty
 from onebox.training.finish import finish
 from onebox.training.folding import unfold
-from onebox.training.headstart import start_heads
-from onebox.training.loop import train_epochs
 from onebox.training.materials import Materials, classes_to_learn, gather, taught_share
 from onebox.training.model import Network, build_network
 from onebox.training.processor import processor_set_up
 from onebox.training.reporter import Reporter, Silent, Terminal
-from onebox.training.session import DivergedError, EpochRow, Progress, Session, make_optimizer, set_trunk_share
+from onebox.training.session import EpochRow, Progress, Session, make_optimizer, set_trunk_share
 from onebox.training.trackers import need_tracker, tracked
 from onebox.training.transfer import PRETRAINED_SHARE, choose_share, look_first
 
@@ -49,10 +48,10 @@ PRETRAINED_BALANCE, SCRATCH_BALANCE = 1.0, 0.8
 #: A pretrained trunk's heads have a head start of HEAD_START passes in a short run: one of fewer pictures seen, or
 #: minutes. In a long one they do without (docs/log.md, 2026-11-28).
 HEAD_START, SHORT_RUN, SHORT_MINUTES = 3, 6000, 1.5
+#: After this share of the run the pictures that nobody asked to hold out teach, too (docs/log.md, 2026-11-30).
+LEARN_ALL_FROM = 0.7
 #: With --minutes alone the clock ends the run, or this many epochs.
 MINUTES_EPOCHS = 200
-#: Saving the state may take this share of the time; the epochs in between are done again after a kill.
-SAVING_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +83,27 @@ def train(
     """Trains on `data`, validates on `val`, leaves a run folder at `out`.
 
     Without `val` all but the share `split` of `data` is held out for early stopping (default: a hundred pictures, a
-    tenth at the least and a fifth at the most), copies and siblings of one photo on one side; `split` 1, or an empty
-    `val`, trains on everything and keeps the last weights. Where pictures of `val` are copies of training pictures the
-    training does not start, unless `allow_leak`. Settings are a `TrainConfig`, or its fields as keywords. `resume`
-    continues a stopped run bit for bit; `overwrite` replaces one. `reporter` is told what happens (default: the
-    terminal); `command` goes into the report; `began`: when the clock of `minutes` started, by
-    `time.perf_counter` (default: now).
+    tenth at the least and a fifth at the most), copies and siblings of one photo on one side; where nobody gave `split`
+    they teach in the last part of the run (`learn_all_from`), and the figures are those from before. `split` 1, or an
+    empty `val`, trains on everything and keeps the last weights. Where pictures of `val` are copies of training
+    pictures the training does not start, unless `allow_leak`. Settings are a `TrainConfig`, or its fields as keywords.
+    `resume` continues a stopped run bit for bit; `overwrite` replaces one. `reporter` is told what happens (default:
+    the terminal); `command` goes into the report; `began`: when the clock of `minutes` started, by `time.perf_counter`
+    (default: now).
     Raises OneboxError: TrainingError, ConfigError, WeightsError, RunFolderError, ExportError. Where the loss is no
     longer finite the best epoch so far is exported all the same, and `stopped.json` names step and pictures.
     """
     if config is not None and settings:
         raise ConfigError("give a config or single settings, not both")
     config = config or make_config(**settings)
+    if val is not None and config.learn_all_from not in (None, 1):
+        raise ConfigError(
+            "learn_all_from is for pictures that onebox holds out; validation pictures that were given never teach",
+            fix="Leave out one of the two.",
+        )
+    if config.learn_all_from is None:
+        ours = val is None and split is None and config.recipe != "plain"
+        config = replace(config, learn_all_from=LEARN_ALL_FROM if ours else 1.0)
     if split is None:
         split = taught_share(len(data.labelled))
     if val is None and split == 1:
@@ -149,20 +157,21 @@ def _train(
     manifest = _manifest(config, class_names, materials)
     if config.minutes is not None:
         pictures, held_out = len(materials.train), len(materials.held_out or ())
-        session.deadline_seconds = deadline(session, config.minutes, pictures, held_out)
-    best, history = copy_weights(session.average), []
+        late = materials.everything is not None and config.learn_all_from != 1
+        session.deadline_seconds = deadline(session, config.minutes, pictures, held_out, late=late)
+    kept, history = Kept(copy_weights(session.average)), []
     if goes_on:
-        best = load_state(folder / run_folder.LAST, session)
+        kept = load_state(folder / run_folder.LAST, session)
         history = run_folder.read_history(folder, session.progress.epoch)
         reporter.say(f"Resuming after epoch {session.progress.epoch}.")
     with tracked(reporter, config, folder, main=main, epochs_before=len(history)) as told:
-        best, diverged = _run_loop(session, materials, best, history, manifest, folder=folder, reporter=told)
+        diverged = run_loop(session, materials, kept, history, manifest, folder=folder, reporter=told)
     if diverged is not None and not history:
         raise diverged
     metrics = None
     if main:
         metrics = finish(
-            session, best, materials, manifest,
+            session, kept, materials, manifest,
             folder=folder, history=history, diverged=diverged, command=command, reporter=reporter,
         )  # fmt: skip
     accelerator.wait_for_everyone()
@@ -290,55 +299,6 @@ def _refuse_single_values(network: Network, config: TrainConfig) -> None:
             f"a batch of one picture of {config.imgsz} px cannot be trained on: BatchNorm needs two values a channel",
             fix="Use --batch 2, or a larger --imgsz.",
         )
-
-
-def _run_loop(
-    session: Session,
-    materials: Materials,
-    best: Weights,
-    history: list[EpochRow],
-    manifest: Manifest,
-    *,
-    folder: Path,
-    reporter: Reporter,
-) -> tuple[Weights, DivergedError | None]:
-    """Drives `train_epochs` to its end; keeps metrics.jsonl, checkpoint and best weights up to date, so that a run that
-    was killed can be resumed, and exported as it stands. Appends to `history`, gives the best weights, and why the loop
-    stopped where values were no longer finite."""
-    main = session.accelerator.is_main_process
-    best_saved = -1
-    saved_at, saving_took = time.perf_counter(), 0.0
-    try:
-        _start_heads(session, materials, reporter)
-        with reporter.bar("training") as bar:
-            for row in train_epochs(session, materials.train, materials.held_out, on_step=bar):
-                history.append(row)
-                if row.best:
-                    best = copy_weights(session.average)
-                reporter.epoch(row)
-                now = time.perf_counter()
-                if main and (saving_took <= SAVING_SHARE * (now - saved_at) or session.progress.finished):
-                    run_folder.write_history(folder, history)
-                    save_state(folder / run_folder.LAST, session, best)
-                    if session.progress.best_epoch != best_saved:
-                        save_best(folder / run_folder.BEST, best, manifest)
-                        best_saved = session.progress.best_epoch
-                    saved_at, saving_took = time.perf_counter(), time.perf_counter() - now
-    except DivergedError as error:
-        if main:
-            run_folder.write_history(folder, history)
-            run_folder.write_stop(folder, error, session.progress.best_epoch)
-        return best, error
-    return best, None
-
-
-def _start_heads(session: Session, materials: Materials, reporter: Reporter) -> None:
-    """Where the first look has kept maps for it; they are large, and let go."""
-    first = session.first_look
-    if first is not None and first.maps is not None:
-        with reporter.bar("starting the heads") as bar:
-            start_heads(session, first.maps, materials.train, progress=bar)
-        session.first_look = replace(first, maps=None)
 
 
 def _manifest(config: TrainConfig, class_names: tuple[str, ...], materials: Materials) -> Manifest:

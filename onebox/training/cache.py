@@ -38,12 +38,19 @@ class Cache:
         """Some rows, in memory of their own; without what could not be read."""
         return self._rows(self.pictures[rows], rows, ())
 
-    def compacted(self, rows: npt.NDArray[np.int64]) -> Cache:
-        """Some rows (ascending), moved to the front of the memory of this cache, which is used up: a second copy of all
-        pictures might not fit."""
-        for to, row in enumerate(rows):
+    def parted(self, apart: npt.NDArray[np.bool_]) -> tuple[Cache, Cache, Cache]:
+        """The rows that are not `apart` (N,), those that are, and all of them in this order. All three lie in the
+        memory of this cache, which is used up: a second copy of all pictures might not fit."""
+        first, second = np.nonzero(~apart)[0], np.nonzero(apart)[0]
+        moved = self.pictures[second]
+        for to, row in enumerate(first):
             self.pictures[to] = self.pictures[row]
-        return self._rows(self.pictures[: len(rows)], rows, self.skipped)
+        self.pictures[len(first) :] = moved
+        return (
+            self._rows(self.pictures[: len(first)], first, self.skipped),
+            self._rows(self.pictures[len(first) :], second, ()),
+            self._rows(self.pictures, np.concatenate([first, second]), self.skipped),
+        )
 
     def _rows(self, pictures: Pixels, rows: npt.NDArray[np.int64], skipped: tuple[Skipped, ...]) -> Cache:
         samples = tuple(self.samples[i] for i in rows)

@@ -1,26 +1,22 @@
-"""The last hop of a training: what the model can promise, fitted on the held-out pictures. Takes the exported model and
-its evaluation; gives both with the calibration in. The pictures also chose the best epoch, which was measured to bias
+"""What a trained model can promise, fitted on the held-out pictures. Takes its manifest and its evaluation; gives both
+with the calibration in, and writes nothing. The pictures also chose the best epoch, which was measured to bias
 the promises by less than the measurement can see (docs/log.md, 2026-11-22); `onebox calibrate` takes untouched ones.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from onebox.calibrating import from_evaluation
 from onebox.calibration import FEWEST
 from onebox.evaluation import Evaluation, recalibrated
 from onebox.manifest import Manifest
-from onebox.model_file import write_weights_with_manifest, write_with_manifest
 from onebox.training.reporter import Reporter
 
 
 def calibrate_run(
-    manifest: Manifest, evaluation: Evaluation | None, *, model: Path, best: Path, reporter: Reporter
+    manifest: Manifest, evaluation: Evaluation | None, *, reporter: Reporter
 ) -> tuple[Manifest, Evaluation | None]:
-    """Fits on `evaluation`, the held-out pictures as `model` answers them, and writes the result into the metadata of
-    `model` and `best`. Without held-out pictures, or with too few of them, everything stays as it is, and that is said.
-    Raises ModelError and RunFolderError."""
+    """Fits on `evaluation`, the held-out pictures as the model answers them. Without held-out pictures, or with too few
+    of them, everything stays as it is, and that is said."""
     count = len(evaluation.records) if evaluation is not None else 0
     if evaluation is None or count < FEWEST:
         reporter.say(
@@ -29,6 +25,4 @@ def calibrate_run(
         )
         return manifest, evaluation
     fitted = from_evaluation(manifest, evaluation, source="validation")
-    write_with_manifest(model, fitted.manifest, model)
-    write_weights_with_manifest(best, fitted.manifest)
     return fitted.manifest, recalibrated(evaluation, fitted.calibration)

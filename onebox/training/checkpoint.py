@@ -1,14 +1,14 @@
 """What a run can be continued or exported from: safetensors files, their small facts as JSON in the header. Takes and
 fills a `Session`; no pickle anywhere.
 
-`last.safetensors` holds network, average, optimizer state and the best weights so far, and all of `Progress`;
+`last.safetensors` holds network, average, optimizer state and the weights that are `Kept`, and all of `Progress`;
 `best.safetensors` holds the best weights alone, with the manifest.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,33 +28,43 @@ _PROGRESS_KEY = "onebox.progress"
 Weights = dict[str, Tensor]
 
 
+@dataclass(slots=True)
+class Kept:
+    """The weights a run ends with: the `best` so far; and, once the held-out pictures teach, too, those that they
+    judged before (`asked`), which calibration and figures are of."""
+
+    best: Weights
+    asked: Weights | None = None
+
+
 def copy_weights(module: torch.nn.Module) -> Weights:
     """A detached copy of the module's state, plain memory layout."""
     return {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
 
 
-def save_state(path: Path, session: Session, best: Weights) -> None:
+def save_state(path: Path, session: Session, kept: Kept) -> None:
     """Writes everything a resume needs, atomically. Raises RunFolderError."""
     network = session.accelerator.unwrap_model(session.network)
     tensors = {f"network.{k}": v for k, v in copy_weights(network).items()}
     if session.average is not network:
         tensors |= {f"average.{k}": v for k, v in copy_weights(session.average).items()}
-    tensors |= {f"best.{k}": v for k, v in best.items()}
+    tensors |= {f"best.{k}": v for k, v in kept.best.items()}
+    tensors |= {f"asked.{k}": v for k, v in (kept.asked or {}).items()}
     for i, state in session.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": v.detach().cpu().contiguous() for k, v in state.items()}
     progress = asdict(session.progress) | {"seconds": session.elapsed_here()}
     _save(path, tensors, {_PROGRESS_KEY: json.dumps(progress)})
 
 
-def load_state(path: Path, session: Session) -> Weights:
-    """Puts a saved state back into `session`; gives the best weights so far. Raises RunFolderError."""
+def load_state(path: Path, session: Session) -> Kept:
+    """Puts a saved state back into `session`; gives the weights that were kept. Raises RunFolderError."""
     tensors, metadata = _read(path)
     network = session.accelerator.unwrap_model(session.network)
     try:
         network.load_state_dict(_under(tensors, "network."))
         if session.average is not network:
             session.average.load_state_dict(_under(tensors, "average."))
-        best = _under(tensors, "best.")
+        kept = Kept(_under(tensors, "best."), _under(tensors, "asked.") or None)
         _fill_optimizer(session.optimizer, _under(tensors, "optimizer."))
         raw: dict[str, Any] = json.loads(metadata[_PROGRESS_KEY])
         raw["box_weight"] = BoxWeight(**raw["box_weight"])
@@ -65,7 +75,7 @@ def load_state(path: Path, session: Session) -> Weights:
             where=str(path),
             fix="Start again with --overwrite.",
         ) from error
-    return best
+    return kept
 
 
 def save_best(path: Path, best: Weights, manifest: Manifest) -> None:

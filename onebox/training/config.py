@@ -90,6 +90,11 @@ class TrainConfig:
         "the finished model looks at every picture twice: tighter boxes, twice the time  [default: where the boxes of "
         "held-out pictures gain by it; with a pretrained trunk also where they are too few to tell]",
     )
+    learn_all_from: float | None = _option(
+        None,
+        "share of the run after which the pictures that onebox held out teach, too; they judge and calibrate the model "
+        "as it is then; 1: never  [default: 0.7; 1 with --val, --split or --recipe plain]",
+    )
     patience: float = _option(0.35, "stop after this share of the run without a better validation score; 0 never stops")
     negatives: str | None = _option(
         None, "folder of pictures without any of the objects  [default: DATA/negatives, where there is one]"
@@ -133,6 +138,7 @@ class TrainConfig:
             ("trunk_lr", 0, 100),
             ("balance", 1e-6, 1e6),
             ("head_start", 0, 1000),
+            ("learn_all_from", 0.3, 1),
             ("box_weight", 0, 1e9),
             ("threads", 1, 4096),
         ):
@@ -186,6 +192,7 @@ PLAIN: dict[str, Any] = {
     "close": 0.0,
     "probe": False,
     "refine": False,
+    "learn_all_from": 1.0,
 }
 
 

@@ -5,6 +5,8 @@ that were split otherwise.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from onebox.dataset import Dataset
@@ -19,9 +21,20 @@ from onebox.types import ImageSize
 SHOWN = 3
 
 
-def hold_out(data: Dataset, cache: Cache, share: float, seed: int) -> tuple[Dataset, Dataset, Cache, Cache | None]:
-    """(train, val, train cache, val cache): about `share` of each class to train on, copies and siblings on one side.
-    At least one labelled picture is left to train on. `cache` is used up: its memory becomes the train cache's."""
+class Parts(NamedTuple):
+    """What teaches and what is held out, as data sets and as pictures; `everything`: those of both, first what teaches.
+    `val_cache` is None where nothing is held out."""
+
+    train: Dataset
+    val: Dataset
+    train_cache: Cache
+    val_cache: Cache | None
+    everything: Cache
+
+
+def hold_out(data: Dataset, cache: Cache, share: float, seed: int) -> Parts:
+    """About `share` of each class to train on, copies and siblings on one side. At least one labelled picture is left
+    to train on. `cache` is used up: its memory becomes that of the parts."""
     train, val = data.split(share, seed, groups=who_belongs_together(data, cache))
     row_of = {sample.path: row for row, sample in enumerate(cache.samples)}
     if not len(train.labelled) or not any(s.path in row_of for s in train):
@@ -29,9 +42,8 @@ def hold_out(data: Dataset, cache: Cache, share: float, seed: int) -> tuple[Data
     held = {sample.path for sample in val}
     inside = np.array([sample.path in held for sample in cache.samples])
     if not inside.any():
-        return train, val, cache, None
-    val_cache = cache.copied(np.nonzero(inside)[0])
-    return train, val, cache.compacted(np.nonzero(~inside)[0]), val_cache
+        return Parts(train, val, cache, None, cache)
+    return Parts(train, val, *cache.parted(inside))
 
 
 def who_belongs_together(data: Dataset, cache: Cache) -> list[int]:

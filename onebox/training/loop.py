@@ -32,9 +32,15 @@ AS_GOOD = 1.0
 
 
 def train_epochs(
-    session: Session, train: Cache, val: Cache | None, *, on_step: Callable[[int, int], None] | None = None
+    session: Session,
+    train: Cache,
+    val: Cache | None,
+    *,
+    steps: int | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> Iterator[EpochRow]:
-    """Runs to the end of the epochs, to the deadline or to early stopping, whichever comes first; one row per epoch.
+    """Runs to the end of the epochs, to the deadline or to early stopping, whichever comes first; one row per epoch, of
+    so many `steps` (default: enough for every picture).
 
     Between two rows the session is at rest and may be saved. Raises DivergedError on values that are not finite; every
     row given before it is of a network whose answers were finite.
@@ -42,7 +48,7 @@ def train_epochs(
     config, progress, accelerator = session.config, session.progress, session.accelerator
     batch, rank, world = config.batch, accelerator.process_index, accelerator.num_processes
     mine = slice(rank * batch // world, (rank + 1) * batch // world)
-    per_epoch = steps_per_epoch(len(train), batch)
+    per_epoch = steps or steps_per_epoch(len(train), batch)
     session.total_steps = session.epochs * per_epoch
     augment = BatchAugment(hflip=config.hflip, strength=config.augment or 0.0, close=config.close)
     pictures, boxes, labels = (torch.from_numpy(a) for a in (train.pictures, train.boxes_01, train.labels))

@@ -26,7 +26,8 @@ HELD_OUT_EMPTY = 0.2
 class Materials:
     """`data` and `val` as they are used, `train` and `held_out` their pictures (None: nothing to validate on); `empty`
     pictures without an object; `given` the fingerprint of the data before some was held out; `skipped` all that was
-    left out, of any of them."""
+    left out, of any of them. `everything`: the pictures of `train`, and after them those of `held_out`, where those may
+    teach in the end (None: they are not ours to teach, or there are none)."""
 
     data: Dataset
     val: Dataset
@@ -35,6 +36,7 @@ class Materials:
     empty: EmptyPictures
     given: str
     skipped: tuple[Skipped, ...]
+    everything: Cache | None = None
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -79,9 +81,10 @@ def gather(
     `val` are copies of training pictures."""
     with reporter.bar("reading pictures") as bar:
         train = build_cache(data, class_names, config.imgsz, progress=bar)
-    given = data.fingerprint()
+    given, everything = data.fingerprint(), None
     if val is None:
-        data, val, train, held_out = hold_out(data, train, split, config.seed)
+        data, val, train, held_out, everything = hold_out(data, train, split, config.seed)
+        everything = None if held_out is None else everything
         reporter.say(f"Held out {len(val)} of {len(data) + len(val)} pictures for early stopping.")
     else:
         held_out = build_cache(val, class_names, config.imgsz) if len(val.labelled) else None
@@ -92,4 +95,4 @@ def gather(
     skipped = (*data.skipped, *train.skipped, *(held_out.skipped if held_out else ()), *empty.skipped)
     for one in skipped:
         reporter.say(f"skipped: {one}")
-    return Materials(data, val, train, held_out, empty, given, skipped)
+    return Materials(data, val, train, held_out, empty, given, skipped, everything)

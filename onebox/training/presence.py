@@ -61,10 +61,13 @@ def add_presence(
     empty: EmptyPictures | None,
     config: TrainConfig,
     *,
+    scaled_by_train: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Presence | None:
     """Fits `network.presence_head` and gives the calibration; None where there is no validation picture to set the
-    threshold on. The same network, caches and seed give the same head, bit for bit."""
+    threshold on. The same network, caches and seed give the same head, bit for bit. `scaled_by_train`: the head's two
+    scores are scaled by training pictures, as they are without validation pictures, so that the calibration is also
+    that of a head that is fitted so to a later state of the same network."""
     network.eval()
     network.presence_head = None
     views = _views(network, train, empty, config, progress)
@@ -73,7 +76,10 @@ def add_presence(
         head = PresenceHead(network.trunk.channels)
     _set_distance(head, views.present)
     _train_fc(head, views)
-    usual = val.pictures[_some(val, config)] if val is not None and len(val) else train.pictures[:MOST_HELD_OUT]
+    scaled_by_train = scaled_by_train or val is None or not len(val)
+    usual = train.pictures[:MOST_HELD_OUT]
+    if val is not None and not scaled_by_train:
+        usual = val.pictures[_some(val, config)]
     with torch.no_grad():
         scores = torch.cat([head.scores(*_pooled(network, to_float(part))) for part in _parts(usual)])
         head.usual.copy_(scores.mean(dim=0))

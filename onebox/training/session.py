@@ -70,7 +70,8 @@ class EpochRow:
 @dataclass(slots=True)
 class Progress:
     """Where a run stands; together with weights and optimizer state, all that a resume needs. `began`: the share of its
-    time (0-1) that was over before the first step, with reading and with what comes before the loop."""
+    time (0-1) that was over before the first step, with reading and with what comes before the loop. `asked_epoch`: the
+    last that held-out pictures judged before they taught, too (0: they do not, or not yet)."""
 
     step: int = 0
     epoch: int = 0
@@ -82,6 +83,7 @@ class Progress:
     best_progress: float = 0.0
     finished: bool = False
     validation_seconds: float = 0.0
+    asked_epoch: int = 0
 
 
 @dataclass(slots=True)

@@ -27,15 +27,22 @@ def write_training_report(
     skipped: Iterable[Skipped],
     history: Sequence[EpochRow],
     evaluation: Evaluation | None,
+    asked_epoch: int,
     command: str,
     seconds: float,
     stopped: str = "",
 ) -> None:
     """Writes report.html and, where pictures were judged, evaluation.json beside it. `data`: use ("train", "val") ->
-    data set; `stopped`: why the run ended before its time. Raises RunFolderError."""
+    data set; `asked_epoch`: the last that was judged before the validation pictures taught, too (0: they never did);
+    `stopped`: why the run ended before its time. Raises RunFolderError."""
     if evaluation is not None:
         write_evaluation(path.with_name(IN_RUN_FOLDER), saved(evaluation, manifest, data["val"]))
     judged_on = "The validation pictures, on which the best epoch was chosen: expect slightly less on new ones."
+    if asked_epoch:
+        judged_on = (
+            f"The held-out pictures, as the weights of epoch {asked_epoch} answered them. After it they taught, too: "
+            "none is left that could judge model.onnx itself (--learn-all-from 1 keeps them apart to the end)."
+        )
     facts = RunFacts(
         command=command,
         recipe=config.recipe,

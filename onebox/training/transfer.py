@@ -61,6 +61,11 @@ class FirstLook:
     asked: Floats
     maps: Maps | None = None
 
+    def of_everything(self, taught: int) -> FirstLook:
+        """As if the held-out pictures came after the `taught` ones and nothing were held out."""
+        rows, known = np.concatenate([self.rows, taught + self.asked_rows]), np.concatenate([self.known, self.asked])
+        return FirstLook(rows, known, self.asked_rows[:0], self.asked[:0])
+
 
 def look_first(
     network: Network, train: Cache, held_out: Cache | None, *, probed: bool, keep_maps: bool = False
