@@ -123,6 +123,10 @@ METHODS: dict[str, Method] = {
         "onebox, pretrained trunk, --refine --split 1 --imgsz 224", "ours", True,
         _onebox(refine=True, split=1.0, imgsz=224, **_PRETRAINED), optional=True,
     ),
+    "apart": Method(
+        "onebox, pretrained trunk, --learn-all-from 1", "ours", True, _onebox(learn_all_from=1.0, **_PRETRAINED),
+        optional=True,
+    ),
     "larger": Method(
         f"onebox, --weights {LARGER.name}", "ours", True, _onebox(weights=str(LARGER)), optional=True
     ),
