@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,8 +105,7 @@ def test_any_batch_size_gives_the_same_answers(tiny_run: Path, pictures: list[st
 
 
 def test_the_gaps_are_in_the_manifest(trained: tuple[Network, Manifest], pictures: list[str], tmp_path: Path) -> None:
-    network, manifest = trained
-    assert manifest.export_check == {}
+    network, manifest = trained[0], replace(trained[1], export_check={})  # a run leaves its own
     given = export.export_onnx(network, manifest, tmp_path / "model.onnx", pictures)
     assert onebox.load(tmp_path / "model.onnx").manifest == given
     assert given.export_check["pictures"] == 2 * 7 + 24  # two pictures made awkward in seven ways, and 24 as they are

@@ -127,8 +127,17 @@ def test_the_model_file_says_what_it_learnt(done: tuple[api.Run, list[str]], man
 
 
 def test_the_report_says_whose_figures_it_shows(done: tuple[api.Run, list[str]]) -> None:
+    assert done[0].asked_epoch == 2
     page = (done[0].folder / "report.html").read_text("utf-8")
     assert "as the weights of epoch 2 answered them" in page
+    assert "Held-out pictures after each epoch until they taught, too; the dotted line" in page
+
+
+def test_the_command_says_whose_figures_it_shows(many: Path, tmp_path: Path) -> None:
+    command = here(*train_words(many, tmp_path / "run", "--learn-all-from", "0.5", "--patience", "0"))
+    assert command.code == 0, command.err
+    lines = command.err.splitlines()
+    assert "What the held-out pictures said of epoch 2, before they taught, too:" in lines
 
 
 def test_presence_has_a_threshold_that_no_picture_chose_after_it_taught(
@@ -198,6 +207,12 @@ def test_no_epoch_that_is_worse_than_an_earlier_one_hands_over(
     assert [row.best for row in run.history] == [True, False, False, True]
     assert all(row.val_mean_iou is not None for row in run.history)  # the last is as good, but nothing is left to learn
     assert "learnt_late" not in onebox.load(run.model).manifest.data
+
+
+def test_a_run_killed_while_they_teach_says_so_where_it_is_exported(many: Path, tmp_path: Path) -> None:
+    kill_at(3 * STEPS + 1, many, tmp_path / "run", LATE)
+    assert here("export", tmp_path / "run").code == 0
+    assert onebox.load(tmp_path / "run").manifest.data["learnt_late"] == HELD_OUT
 
 
 @pytest.mark.slow

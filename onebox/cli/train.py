@@ -111,6 +111,8 @@ def run_train(
         _say("onebox: stopped; the same command with --resume goes on from the last saved epoch")
         raise typer.Exit(130) from None
     if run.metrics is not None:
+        if run.asked_epoch:
+            _say(f"What the held-out pictures said of epoch {run.asked_epoch}, before they taught, too:")
         _say(str(run.metrics))
     _say(f"Model:  {run.model}\nReport: {run.folder / 'report.html'}")
 

@@ -24,7 +24,9 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> list[Plot]:
         ),
         curves.plot(
             "Validation",
-            "Held-out pictures after each epoch; the dotted line marks the epoch that was kept.",
+            "Held-out pictures after each epoch"
+            + (" until they taught, too" if curves.ends_early("val_joint_50") else "")
+            + "; the dotted line marks the epoch that was kept.",
             {"val_joint_50": "class right and IoU > .5", "val_mean_iou": "mean IoU", "val_top1": "class right"},
             limits=(0.0, 1.0),
             mark_best=True,
@@ -62,6 +64,11 @@ class _Curves:
 
     def column(self, key: str) -> list[float]:
         return [number(row.get(key), math.nan) for row in self.rows]
+
+    def ends_early(self, key: str) -> bool:
+        """Is there something in the first row, and nothing in the last?"""
+        values = self.column(key)
+        return bool(values) and math.isfinite(values[0]) and not math.isfinite(values[-1])
 
     def box_weight(self) -> str:
         weights = [w for w in self.column("box_weight") if math.isfinite(w)]

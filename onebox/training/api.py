@@ -56,13 +56,15 @@ MINUTES_EPOCHS = 200
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A finished training: its `folder`, the `model` file in it, one row per epoch, and the `metrics` of `model.onnx`
-    on the validation pictures (None without any)."""
+    """A finished training: its `folder`, the `model` file in it, one row per epoch, and the `metrics` of the validation
+    pictures (None without any): of `model.onnx`, or, where they taught in the end, of the weights of `asked_epoch`, the
+    last before (0: they did not)."""
 
     folder: Path
     model: Path
     history: tuple[EpochRow, ...]
     metrics: Metrics | None
+    asked_epoch: int = 0
 
 
 def train(
@@ -179,7 +181,7 @@ def _train(
     if diverged is not None:
         what = f"{diverged.what}; {model} holds the best epoch before it, {session.progress.best_epoch}"
         raise TrainingError(what, where=str(folder / run_folder.STOPPED), fix=diverged.fix)
-    return Run(folder, model, tuple(history), metrics)
+    return Run(folder, model, tuple(history), metrics, session.progress.asked_epoch)
 
 
 def default_epochs(pictures: int, *, from_nothing: bool = False) -> int:
@@ -302,8 +304,7 @@ def _refuse_single_values(network: Network, config: TrainConfig) -> None:
 
 
 def _manifest(config: TrainConfig, class_names: tuple[str, ...], materials: Materials) -> Manifest:
-    data, train = materials.data, materials.train
-    facts = {"fingerprint": data.fingerprint(), "given": materials.given, "layout": data.layout, "pictures": len(train)}
+    train = materials.train
     return Manifest(
         class_names=class_names,
         imgsz=config.imgsz,
@@ -312,6 +313,6 @@ def _manifest(config: TrainConfig, class_names: tuple[str, ...], materials: Mate
         box_head=config.box_head,
         onebox_version=__version__,
         baseline=learn_baseline(train.labels, train.boxes_01, class_names),
-        data=facts,
+        data=materials.taught(),
         refine=bool(config.refine),
     )

@@ -54,7 +54,8 @@ def run_loop(
                     run_folder.write_history(folder, history)
                     save_state(folder / run_folder.LAST, session, kept)
                     if session.progress.best_epoch != best_saved:
-                        save_best(folder / run_folder.BEST, kept.best, manifest)
+                        taught = materials.taught(everything=kept.asked is not None)
+                        save_best(folder / run_folder.BEST, kept.best, replace(manifest, data=taught))
                         best_saved = session.progress.best_epoch
                     saved_at, saving_took = time.perf_counter(), time.perf_counter() - now
     except DivergedError as error:

@@ -55,7 +55,8 @@ def finish(
         manifest = _with_presence(session, materials, held_out, manifest, reporter)
         asked = TorchLocalizer(session.average, manifest)
         manifest, evaluation = _ask(asked, manifest, materials, config, reporter)
-        probed, manifest = "probe" in manifest.data, _of_everything(manifest, materials)
+        probed = "probe" in manifest.data
+        manifest = replace(manifest, data=manifest.data | materials.taught(everything=True))
     manifest = _with_probe(session, kept.best, materials, manifest, wanted=probed, reporter=reporter)
     manifest = _with_presence(session, materials, held_out if kept.asked is None else None, manifest, reporter)
     save_best(best_file, copy_weights(session.average), manifest)
@@ -138,13 +139,6 @@ def _ask(
         if told:
             reporter.say(told)
     return calibrate_run(manifest, evaluation, reporter=reporter)
-
-
-def _of_everything(manifest: Manifest, materials: Materials) -> Manifest:
-    """The manifest of a model that has learnt the held-out pictures, too."""
-    count = len(materials.everything or ())
-    facts = {"fingerprint": materials.given, "pictures": count, "learnt_late": count - len(materials.train)}
-    return replace(manifest, data={**manifest.data, **facts})
 
 
 def _nothing_to_keep(diverged: DivergedError, error: ExportError) -> TrainingError:

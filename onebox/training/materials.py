@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from onebox.dataset import Dataset, Skipped
 from onebox.errors import TrainingError
@@ -37,6 +38,14 @@ class Materials:
     given: str
     skipped: tuple[Skipped, ...]
     everything: Cache | None = None
+
+    def taught(self, *, everything: bool = False) -> dict[str, Any]:
+        """The facts of a manifest about what a model has learnt: `train`, or `everything`."""
+        facts = {"given": self.given, "layout": self.data.layout}
+        if not everything or self.everything is None:
+            return {"fingerprint": self.data.fingerprint(), **facts, "pictures": len(self.train)}
+        count = len(self.everything)
+        return {"fingerprint": self.given, **facts, "pictures": count, "learnt_late": count - len(self.train)}
 
     @property
     def fingerprints(self) -> dict[str, str]:
