@@ -21,7 +21,7 @@ from onebox.training.cache import Cache, build_cache  # noqa: E402
 from onebox.training.checkpoint import Weights, load_best  # noqa: E402
 from onebox.training.config import make_config  # noqa: E402
 from onebox.training.leaks import hold_out  # noqa: E402
-from onebox.training.model import build_network  # noqa: E402
+from onebox.training.model import Network, build_network  # noqa: E402
 from onebox.training.predictor import TorchLocalizer  # noqa: E402
 from onebox.training.reporter import Silent  # noqa: E402
 from tests.small_runs import SMALL_TRUNK, TINY, as_pretrained, coloured_set, here, json_lines, train_words  # noqa: E402
@@ -141,19 +141,24 @@ def test_the_command_says_whose_figures_it_shows(many: Path, tmp_path: Path) -> 
 
 
 def test_presence_has_a_threshold_that_no_picture_chose_after_it_taught(
-    done: tuple[api.Run, list[str]], many: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    many: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked: list[tuple[bool, bool]] = []
+    judges: list[Network] = []
     finish = api.finish.__globals__
     real = finish["add_presence"]
 
     def add_presence(network: Any, train: Cache, val: Cache | None, *rest: Any, **more: Any) -> Any:
-        asked.append((val is not None, more["scaled_by_train"]))
+        judges.append(more["judged_by"])
         return real(network, train, val, *rest, **more)
 
     monkeypatch.setitem(finish, "add_presence", add_presence)
     run = onebox.train(onebox.load_dataset(many), out=tmp_path / "run", reporter=Silent(), **LATE)
-    assert asked == [(True, True), (False, True)]
+    (judge,) = judges
+    for part, weights in (("", weights_under(run.folder, "asked.")), ("presence_head.", None)):
+        kept = load_best(run.folder / "best.safetensors")[0] if weights is None else weights
+        mine = {k: v for k, v in judge.state_dict().items() if k.startswith("presence_head.") is bool(part)}
+        assert mine
+        assert all(torch.equal(v.cpu(), kept[k]) for k, v in mine.items())
     assert "presence" in onebox.load(run.model).manifest.calibration
     assert onebox.load(run.model).predict(many.parent / "000.png")[0].presence is not None
 

@@ -159,8 +159,7 @@ def _train(
     manifest = _manifest(config, class_names, materials)
     if config.minutes is not None:
         pictures, held_out = len(materials.train), len(materials.held_out or ())
-        late = materials.everything is not None and config.learn_all_from != 1
-        session.deadline_seconds = deadline(session, config.minutes, pictures, held_out, late=late)
+        session.deadline_seconds = deadline(session, config.minutes, pictures, held_out)
     kept, history = Kept(copy_weights(session.average)), []
     if goes_on:
         kept = load_state(folder / run_folder.LAST, session)

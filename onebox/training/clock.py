@@ -33,10 +33,9 @@ def first_deadline(minutes: float) -> float:
     return max(minutes * 30, minutes * 60 - UNKNOWN_AFTER)
 
 
-def deadline(session: Session, minutes: float, pictures: int, held_out: int, *, late: bool = False) -> float:
+def deadline(session: Session, minutes: float, pictures: int, held_out: int) -> float:
     """Seconds of the run at which its loop ends, so that all of it takes `minutes`, or little more where that would be
-    no training. `pictures` are trained on, and `held_out` judge; `late`: those will teach, too, so that presence is
-    fitted twice, to what they judge and to what comes of it."""
+    no training. `pictures` are trained on, and `held_out` judge."""
     x = torch.zeros(BATCH, 3, session.config.imgsz, session.config.imgsz)
     network = session.average
     was_training = network.training
@@ -45,7 +44,7 @@ def deadline(session: Session, minutes: float, pictures: int, held_out: int, *, 
     with torch.no_grad():  # a number of the map, so that a GPU is waited for
         one = _least_seconds(lambda: float(network.trunk(network.normalised(x))[-1].mean()), 2)
     network.train(was_training)
-    batches = batches_needed(pictures) * (2 if late else 1)
+    batches = batches_needed(pictures)
     after = (AFTER + AFTER_PRESENCE * batches / batches_needed(MOST_VIEWS)) * _pace() / PACE
     rest = min(max(after, LEAST_AFTER), MOST_AFTER) + (batches + JUDGING * held_out / BATCH) * one
     given = 60 * minutes

@@ -17,7 +17,6 @@ from onebox.metrics import Metrics
 from onebox.model_file import write_weights_with_manifest, write_with_manifest
 from onebox.runtime import Localizer, OnnxLocalizer
 from onebox.training import run_folder
-from onebox.training.cache import Cache
 from onebox.training.calibrate import calibrate_run
 from onebox.training.checkpoint import Kept, Weights, copy_weights, save_best
 from onebox.training.config import PROBE_WEIGHT, TrainConfig
@@ -49,16 +48,21 @@ def finish(
     best epoch before is beyond use, too."""
     config, held_out = session.config, materials.held_out
     model, best_file = folder / run_folder.MODEL, folder / run_folder.BEST
-    probed, evaluation = None, None
+    probed, asked, evaluation = None, None, None
     if kept.asked is not None:
         manifest = _with_probe(session, kept.asked, materials, manifest, wanted=None, reporter=reporter)
-        manifest = _with_presence(session, materials, held_out, manifest, reporter)
-        asked = TorchLocalizer(session.average, manifest)
-        manifest, evaluation = _ask(asked, manifest, materials, config, reporter)
+        asked = copy.deepcopy(session.average)
+        manifest, evaluation = _ask(TorchLocalizer(asked, manifest), manifest, materials, config, reporter)
         probed = "probe" in manifest.data
         manifest = replace(manifest, data=manifest.data | materials.taught(everything=True))
     manifest = _with_probe(session, kept.best, materials, manifest, wanted=probed, reporter=reporter)
-    manifest = _with_presence(session, materials, held_out if kept.asked is None else None, manifest, reporter)
+    with reporter.bar("fitting presence") as bar:
+        presence = add_presence(
+            session.average, materials.train, held_out, materials.empty, config,
+            judged_by=None if asked is None else asked.to(session.average.device), progress=bar,
+        )  # fmt: skip
+    if presence is not None:
+        manifest = replace(manifest, calibration=manifest.calibration | {"presence": presence.to_dict()})
     save_best(best_file, copy_weights(session.average), manifest)
     reporter.say(f"Best epoch: {session.progress.best_epoch}. Writing model.onnx and proving it against torch ...")
     replayed = [s.path for s in (held_out or materials.train).samples]
@@ -98,7 +102,6 @@ def _with_probe(
     """Loads `weights` into the average and gives it a probe, where one is `wanted`; None: where the held-out pictures
     gain by it. The manifest that says so."""
     session.average.load_state_dict(weights)
-    session.average.to(session.accelerator.device)
     first, everything = session.first_look, materials.everything
     if session.untouched is None or first is None or wanted is False:
         return manifest
@@ -111,20 +114,6 @@ def _with_probe(
         return manifest
     reporter.say(told)
     return replace(manifest, data={**manifest.data, "probe": PROBE_WEIGHT})
-
-
-def _with_presence(
-    session: Session, materials: Materials, held_out: Cache | None, manifest: Manifest, reporter: Reporter
-) -> Manifest:
-    """Gives the average a presence head; the manifest with its threshold, if there are `held_out` pictures for it."""
-    with reporter.bar("fitting presence") as bar:
-        presence = add_presence(
-            session.average, materials.train, held_out, materials.empty, session.config,
-            scaled_by_train=bool(session.progress.asked_epoch), progress=bar,
-        )  # fmt: skip
-    if presence is None:
-        return manifest
-    return replace(manifest, calibration=manifest.calibration | {"presence": presence.to_dict()})
 
 
 def _ask(

@@ -61,13 +61,12 @@ def add_presence(
     empty: EmptyPictures | None,
     config: TrainConfig,
     *,
-    scaled_by_train: bool = False,
+    judged_by: Network | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Presence | None:
     """Fits `network.presence_head` and gives the calibration; None where there is no validation picture to set the
-    threshold on. The same network, caches and seed give the same head, bit for bit. `scaled_by_train`: the head's two
-    scores are scaled by training pictures, as they are without validation pictures, so that the calibration is also
-    that of a head that is fitted so to a later state of the same network."""
+    threshold on. The same network, caches and seed give the same head, bit for bit. `judged_by`: the network as it was
+    before the validation pictures taught it, too; the head hears of those by its trunk, and it gets the head."""
     network.eval()
     network.presence_head = None
     views = _views(network, train, empty, config, progress)
@@ -76,18 +75,16 @@ def add_presence(
         head = PresenceHead(network.trunk.channels)
     _set_distance(head, views.present)
     _train_fc(head, views)
-    scaled_by_train = scaled_by_train or val is None or not len(val)
-    usual = train.pictures[:MOST_HELD_OUT]
-    if val is not None and not scaled_by_train:
-        usual = val.pictures[_some(val, config)]
+    usual = val.pictures[_some(val, config)] if val is not None and len(val) else train.pictures[:MOST_HELD_OUT]
+    judge = judged_by or network
     with torch.no_grad():
-        scores = torch.cat([head.scores(*_pooled(network, to_float(part))) for part in _parts(usual)])
+        scores = torch.cat([head.scores(*_pooled(judge, to_float(part))) for part in _parts(usual)])
         head.usual.copy_(scores.mean(dim=0))
         head.spread.copy_(scores.std(dim=0, correction=0).clamp_min(1e-3))
-    network.presence_head = head.to(network.device).eval()
+    network.presence_head = judge.presence_head = head.to(network.device).eval()
     if val is None or not len(val):
         return None
-    return _calibrate(network, val, empty, config)
+    return _calibrate(judge, val, empty, config)
 
 
 def batches_needed(pictures: int) -> int:
