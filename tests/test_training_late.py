@@ -181,11 +181,17 @@ def test_pictures_that_a_person_held_out_never_teach(way: str, many: Path, tmp_p
     assert facts["pictures"] == PICTURES - HELD_OUT
 
 
-def test_where_nobody_says_the_default_is_written_down(tiny_set: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("few", [True, False])
+def test_where_nobody_says_the_default_is_written_down(
+    few: bool, tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert api.LEARN_ALL_BELOW == 1000
+    data = onebox.load_dataset(tiny_set)
+    monkeypatch.setattr(api, "LEARN_ALL_BELOW", len(data) + few)
     settings = {k: v for k, v in TINY.items() if k != "learn_all_from"}
-    run = onebox.train(onebox.load_dataset(tiny_set), out=tmp_path / "run", reporter=Silent(), **settings)
+    run = onebox.train(data, out=tmp_path / "run", reporter=Silent(), **settings)
     written = json.loads((run.folder / "config.json").read_text())["config"]["learn_all_from"]
-    assert written == api.LEARN_ALL_FROM
+    assert written == (api.LEARN_ALL_FROM if few else 1)
     assert onebox.load(run.model).calibration is None  # four pictures say too little
 
 

@@ -48,8 +48,9 @@ PRETRAINED_BALANCE, SCRATCH_BALANCE = 1.0, 0.8
 #: A pretrained trunk's heads have a head start of HEAD_START passes in a short run: one of fewer pictures seen, or
 #: minutes. In a long one they do without (docs/log.md, 2026-11-28).
 HEAD_START, SHORT_RUN, SHORT_MINUTES = 3, 6000, 1.5
-#: After this share of the run the pictures that nobody asked to hold out teach, too (docs/log.md, 2026-11-30).
-LEARN_ALL_FROM = 0.7
+#: After this share of the run the pictures that nobody asked to hold out teach, too, where there are fewer labelled
+#: pictures in all than this: of more a tenth is held out, and no gain was seen (docs/log.md, 2026-11-30).
+LEARN_ALL_FROM, LEARN_ALL_BELOW = 0.7, 1000
 #: With --minutes alone the clock ends the run, or this many epochs.
 MINUTES_EPOCHS = 200
 
@@ -85,13 +86,13 @@ def train(
     """Trains on `data`, validates on `val`, leaves a run folder at `out`.
 
     Without `val` all but the share `split` of `data` is held out for early stopping (default: a hundred pictures, a
-    tenth at the least and a fifth at the most), copies and siblings of one photo on one side; where nobody gave `split`
-    they teach in the last part of the run (`learn_all_from`), and the figures are those from before. `split` 1, or an
-    empty `val`, trains on everything and keeps the last weights. Where pictures of `val` are copies of training
-    pictures the training does not start, unless `allow_leak`. Settings are a `TrainConfig`, or its fields as keywords.
-    `resume` continues a stopped run bit for bit; `overwrite` replaces one. `reporter` is told what happens (default:
-    the terminal); `command` goes into the report; `began`: when the clock of `minutes` started, by `time.perf_counter`
-    (default: now).
+    tenth at the least and a fifth at the most), copies and siblings of one photo on one side. Where nobody gave `split`
+    and pictures are few they teach in the last part of the run (`learn_all_from`), and the figures are those from
+    before. `split` 1, or an empty `val`, trains on everything and keeps the last weights. Where pictures of `val` are
+    copies of training pictures the training does not start, unless `allow_leak`. Settings are a `TrainConfig`, or its
+    fields as keywords. `resume` continues a stopped run bit for bit; `overwrite` replaces one. `reporter` is told what
+    happens (default: the terminal); `command` goes into the report; `began`: when the clock of `minutes` started, by
+    `time.perf_counter` (default: now).
     Raises OneboxError: TrainingError, ConfigError, WeightsError, RunFolderError, ExportError. Where the loss is no
     longer finite the best epoch so far is exported all the same, and `stopped.json` names step and pictures.
     """
@@ -104,7 +105,7 @@ def train(
             fix="Leave out one of the two.",
         )
     if config.learn_all_from is None:
-        ours = val is None and split is None and config.recipe != "plain"
+        ours = val is None and split is None and config.recipe != "plain" and len(data.labelled) < LEARN_ALL_BELOW
         config = replace(config, learn_all_from=LEARN_ALL_FROM if ours else 1.0)
     if split is None:
         split = taught_share(len(data.labelled))

@@ -93,7 +93,8 @@ class TrainConfig:
     learn_all_from: float | None = _option(
         None,
         "share of the run after which the pictures that onebox held out teach, too; they judge and calibrate the model "
-        "as it is then; 1: never  [default: 0.7; 1 with --val, --split or --recipe plain]",
+        "as it is then; 1: never  [default: 0.7; 1 from 1,000 labelled pictures on and with --val, --split or --recipe "
+        "plain]",
     )
     patience: float = _option(0.35, "stop after this share of the run without a better validation score; 0 never stops")
     negatives: str | None = _option(
