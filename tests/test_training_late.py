@@ -24,6 +24,7 @@ from onebox.training.leaks import hold_out  # noqa: E402
 from onebox.training.model import Network, build_network  # noqa: E402
 from onebox.training.predictor import TorchLocalizer  # noqa: E402
 from onebox.training.reporter import Silent  # noqa: E402
+from tests.listening import Listening  # noqa: E402
 from tests.small_runs import SMALL_TRUNK, TINY, as_pretrained, coloured_set, here, json_lines, train_words  # noqa: E402
 from tests.test_resume import kill_at, same_run, same_tensors  # noqa: E402
 
@@ -31,16 +32,6 @@ from tests.test_resume import kill_at, same_run, same_tensors  # noqa: E402
 LATE: dict[str, Any] = {**TINY, "learn_all_from": 0.5, "patience": 0.0}
 PICTURES, HELD_OUT, EPOCHS = 200, 40, 4
 STEPS = (PICTURES - HELD_OUT) // TINY["batch"]
-
-
-class Listening(Silent):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture(scope="module")
