@@ -138,7 +138,7 @@ def as_product(
     if session.untouched is not None and first is not None:
         probed = fit_probe(network, session.untouched, first, taught, judged)[0]
     manifest = Manifest(
-        class_names=names, imgsz=config.imgsz, backbone=config.backbone, recipe=config.recipe,
+        class_names=names, imgsz=config.side, backbone=config.backbone, recipe=config.recipe,
         box_head=config.box_head, onebox_version=onebox.__version__,
         baseline=learn_baseline(taught.labels, taught.boxes_01, names), data={}, refine=False,
     )  # fmt: skip
@@ -206,13 +206,13 @@ def main() -> None:
                 if key in done:
                     continue
                 config = make_config(**wanted, seed=seed)
-                cache = cache or build_cache(task.train, task.train.class_names, config.imgsz)
+                cache = cache or build_cache(task.train, task.train.class_names, config.side)
                 taught, judged = cut(task.train, cache, fold)
                 found = run(taught, judged, task.train, config, args)
                 row = {
                     **dict(zip(("name", "task", "seed", "seen"), key, strict=True)),
                     "set": set_name, "test": f"{set_name}/{fold}", "commit": commit.strip(), "settings": settings,
-                    "constants": args.constants, "swaps": args.swaps, "imgsz": config.imgsz,
+                    "constants": args.constants, "swaps": args.swaps, "imgsz": config.side,
                     "as_product": args.as_product,
                     **found,
                 }  # fmt: skip

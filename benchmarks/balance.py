@@ -260,7 +260,7 @@ def main() -> None:
                 if (name, way, seed, args.epochs) in done:
                     continue
                 if parts is None:
-                    cache = build_cache(data, data.class_names, config.imgsz)
+                    cache = build_cache(data, data.class_names, config.side)
                     _, _, taught, held, _ = hold_out(data, cache, 0.8, seed)
                     assert held is not None
                     parts = taught, held

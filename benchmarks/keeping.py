@@ -159,7 +159,7 @@ def main() -> None:
     for name in args.only or SETS:
         task = make_tasks(name, Path("runs/accuracy"))[0]
         config = make_config(backbone=TRUNK, weights=str(WEIGHTS), threads=args.threads, imgsz=args.imgsz, patience=0.0)
-        cache = build_cache(task.train, task.train.class_names, config.imgsz)
+        cache = build_cache(task.train, task.train.class_names, config.side)
         for fold in args.folds:
             file = args.out / f"{name}-{fold}.npz"
             if file.exists():

@@ -55,10 +55,10 @@ def training_speed() -> str:
     data = load_dataset(SHARED / "data/tiny_vid/train.csv")
     config = make_config(backbone=TRUNK, weights=WEIGHTS, epochs=9, trunk_lr=0.25, patience=0)
     torch.set_flush_denormal(True)
-    cache = build_cache(data, data.class_names, config.imgsz)
+    cache = build_cache(data, data.class_names, config.side)
     session = api.start_session(config, data.class_names, Accelerator())
     epochs = train_epochs(session, cache, None)
-    x = torch.rand(config.batch, 3, config.imgsz, config.imgsz).mul(255).contiguous(memory_format=torch.channels_last)
+    x = torch.rand(config.batch, 3, config.side, config.side).mul(255).contiguous(memory_format=torch.channels_last)
     y = torch.tensor([[0.2, 0.2, 0.8, 0.8]]).expand(config.batch, 4)
     labels = torch.zeros(config.batch, dtype=torch.int64)
 

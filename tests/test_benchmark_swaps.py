@@ -67,7 +67,7 @@ def answers(data: Path, weights: Path, swap: str | None) -> tuple[Tensor, list[f
     )
     if swap is not None:
         SWAPS[swap].put()
-    cache = build_cache(onebox.load_dataset(data), ("green", "red"), config.imgsz)
+    cache = build_cache(onebox.load_dataset(data), ("green", "red"), config.side)
     session = start_session(resolve(config, len(cache)), ("green", "red"), start_engine(config))
     first = look_first(session.average, cache, cache, probed=False, keep_maps=False)
     if swap is not None:

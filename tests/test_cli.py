@@ -238,7 +238,7 @@ def test_every_setting_is_a_flag_with_its_default_in_the_help() -> None:
     for setting in settings(TrainConfig):
         assert f"--{setting.name.replace('_', '-')}" in done.out
     assert "--out" in done.out
-    assert f"[default: {make_config().imgsz}]" in done.out
+    assert f"[default: {make_config().bins}]" in " ".join(done.out.split())
 
 
 def test_help_version_and_nothing() -> None:

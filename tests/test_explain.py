@@ -188,7 +188,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Network], li
         config = api.resolve(make_config(**SETTINGS, seed=seed), len(data))
         with processor_set_up(config):
             session = api.start_session(config, data.class_names, api.start_engine(config))
-            for epoch in train_epochs(session, build_cache(data, data.class_names, config.imgsz), None):
+            for epoch in train_epochs(session, build_cache(data, data.class_names, config.side), None):
                 if epoch.epoch == SETTINGS["epochs"] - 5:
                     earlier.append(copy.deepcopy(session.average))
         networks.append(session.average)

@@ -100,8 +100,12 @@ def test_the_heads_learn_and_the_trunk_stays(settings: dict[str, Any], cache: Ca
 @pytest.mark.parametrize(
     ("wanted", "pictures", "passes"),
     [
-        ({"epochs": 60}, 99, 3),
-        ({"epochs": 60}, 100, 0),
+        ({"epochs": 6}, 999, 3),  # fewer than 6,000 are seen
+        ({"epochs": 6}, 1000, 0),
+        ({"epochs": 60}, 899, 3),  # few
+        ({"epochs": 60}, 900, 0),
+        ({"minutes": 3}, 899, 3),
+        ({"minutes": 3, "weights": "none"}, 899, 0),
         ({}, 1512, 0),  # about 18,000 are seen where nobody says
         ({"minutes": 1}, 1512, 3),
         ({"minutes": 3}, 1512, 0),

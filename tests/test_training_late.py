@@ -21,6 +21,7 @@ from onebox.training.cache import Cache, build_cache  # noqa: E402
 from onebox.training.checkpoint import Weights, load_best  # noqa: E402
 from onebox.training.config import make_config  # noqa: E402
 from onebox.training.leaks import hold_out  # noqa: E402
+from onebox.training.materials import taught_share  # noqa: E402
 from onebox.training.model import Network, build_network  # noqa: E402
 from onebox.training.predictor import TorchLocalizer  # noqa: E402
 from onebox.training.reporter import Silent  # noqa: E402
@@ -176,9 +177,8 @@ def test_pictures_that_a_person_held_out_never_teach(way: str, many: Path, tmp_p
 def test_where_nobody_says_the_default_is_written_down(
     few: bool, tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert api.LEARN_ALL_BELOW == 1000
     data = onebox.load_dataset(tiny_set)
-    monkeypatch.setattr(api, "LEARN_ALL_BELOW", len(data) + few)
+    monkeypatch.setattr(api, "FEW_PICTURES", round(len(data) * taught_share(len(data))) + few)
     settings = {k: v for k, v in TINY.items() if k != "learn_all_from"}
     run = onebox.train(data, out=tmp_path / "run", reporter=Silent(), **settings)
     written = json.loads((run.folder / "config.json").read_text())["config"]["learn_all_from"]

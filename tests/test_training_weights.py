@@ -22,24 +22,40 @@ from tests.small_runs import shell  # noqa: E402
 @pytest.mark.parametrize(
     ("wanted", "backbone", "imgsz"),
     [
-        ({}, "tf_mobilenetv3_small_100", 192),
+        ({}, "tf_mobilenetv3_small_100", None),
         ({"recipe": "plain"}, "tf_mobilenetv3_small_100", 192),
         ({"weights": "none"}, "plain", 96),
         ({"weights": "none", "recipe": "plain"}, "plain", 96),
         ({"backbone": "plain"}, "plain", 96),
         ({"weights": "none", "backbone": "resnet18"}, "resnet18", 96),
         ({"weights": "none", "imgsz": 160}, "plain", 160),
-        ({"weights": "folder/resnet18.safetensors"}, "resnet18", 192),
-        ({"weights": "resnet18.a1_in1k.safetensors"}, "resnet18", 192),
-        ({"weights": "resnet18.safetensors", "backbone": "resnet34"}, "resnet34", 192),
-        ({"weights": "model.safetensors"}, "tf_mobilenetv3_small_100", 192),
-        ({"weights": "resnet18.pth"}, "tf_mobilenetv3_small_100", 192),
+        ({"weights": "folder/resnet18.safetensors"}, "resnet18", None),
+        ({"weights": "resnet18.a1_in1k.safetensors"}, "resnet18", None),
+        ({"weights": "resnet18.safetensors", "backbone": "resnet34"}, "resnet34", None),
+        ({"weights": "model.safetensors"}, "tf_mobilenetv3_small_100", None),
+        ({"weights": "resnet18.pth"}, "tf_mobilenetv3_small_100", None),
     ],
 )
-def test_which_trunk_and_size_the_weights_mean(wanted: dict[str, Any], backbone: str, imgsz: int) -> None:
+def test_which_trunk_and_size_the_weights_mean(wanted: dict[str, Any], backbone: str, imgsz: int | None) -> None:
     config = make_config(**wanted)
     assert (config.backbone, config.imgsz) == (backbone, imgsz)
     assert make_config(**config.to_dict()) == config, "a saved config says it all"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pictures", "imgsz"),
+    [
+        ({}, 899, 224),
+        ({}, 900, 192),
+        ({"minutes": 1}, 899, 224),
+        ({"imgsz": 160}, 899, 160),
+        ({"recipe": "plain"}, 899, 192),
+        ({"weights": "none"}, 899, 96),
+        ({"recipe": "plain", "weights": "none"}, 900, 96),
+    ],
+)
+def test_few_pictures_are_seen_larger(wanted: dict[str, Any], pictures: int, imgsz: int) -> None:
+    assert resolve(make_config(**wanted), pictures).side == imgsz
 
 
 def test_a_weights_file_where_training_is_not_installed(tiny_set: Path, tmp_path: Path) -> None:

@@ -49,9 +49,9 @@ class Job:
     @property
     def side(self) -> int:
         """The input size in pixels for methods that have no default of their own for such a budget."""
-        from onebox.training.config import TrainConfig
+        from onebox.training.config import IMGSZ
 
-        return self.imgsz or TrainConfig().imgsz
+        return self.imgsz or IMGSZ
 
     def from_nothing(self) -> Job:
         """The same for a method without pretrained weights: its pictures are of the size that onebox takes then."""

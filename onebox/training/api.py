@@ -26,7 +26,15 @@ from onebox.training import run_folder
 from onebox.training.balance import BoxWeight
 from onebox.training.checkpoint import Kept, copy_weights, load_state
 from onebox.training.clock import deadline, first_deadline
-from onebox.training.config import PLAIN_TRUNK, TrainConfig, make_config
+from onebox.training.config import (
+    FEW_IMGSZ,
+    FEW_PICTURES,
+    IMGSZ,
+    PLAIN_TRUNK,
+    SCRATCH_IMGSZ,
+    TrainConfig,
+    make_config,
+)
 from onebox.training.distributed import use_global_batch_norm
 from onebox.training.driving import run_loop
 from onebox.training.empty_pictures import gather_empty
@@ -45,12 +53,12 @@ PRETRAINED_AUGMENT = 0.5
 #: The box branch's wanted share of the pull at the trunk: pretrained, and from random weights (docs/log.md, 2026-11-23
 #: and 2026-11-28).
 PRETRAINED_BALANCE, SCRATCH_BALANCE = 1.0, 0.8
-#: A pretrained trunk's heads have a head start of HEAD_START passes in a short run: one of fewer pictures seen, or
-#: minutes. In a long one they do without (docs/log.md, 2026-11-28).
+#: A pretrained trunk's heads have a head start of HEAD_START passes where pictures are few, and in a short run: one of
+#: fewer pictures seen, or minutes. In a long one of many they do without (docs/log.md, 2026-11-28 and 2026-12-01).
 HEAD_START, SHORT_RUN, SHORT_MINUTES = 3, 6000, 1.5
-#: After this share of the run the pictures that nobody asked to hold out teach, too, where there are fewer labelled
-#: pictures in all than this: of more a tenth is held out, and no gain was seen (docs/log.md, 2026-11-30).
-LEARN_ALL_FROM, LEARN_ALL_BELOW = 0.7, 1000
+#: After this share of the run the pictures that nobody asked to hold out teach, too, where pictures are few: of more a
+#: tenth is held out, and no gain was seen (docs/log.md, 2026-11-30).
+LEARN_ALL_FROM = 0.7
 #: With --minutes alone the clock ends the run, or this many epochs.
 MINUTES_EPOCHS = 200
 
@@ -104,11 +112,12 @@ def train(
             "learn_all_from is for pictures that onebox holds out; validation pictures that were given never teach",
             fix="Leave out one of the two.",
         )
-    if config.learn_all_from is None:
-        ours = val is None and split is None and config.recipe != "plain" and len(data.labelled) < LEARN_ALL_BELOW
-        config = replace(config, learn_all_from=LEARN_ALL_FROM if ours else 1.0)
+    ours = val is None and split is None  # are held-out pictures ours to teach?
     if split is None:
         split = taught_share(len(data.labelled))
+    if config.learn_all_from is None:
+        few = round(split * len(data.labelled)) < FEW_PICTURES and config.recipe != "plain"
+        config = replace(config, learn_all_from=LEARN_ALL_FROM if ours and few else 1.0)
     if val is None and split == 1:
         val = data.subset([])
     with processor_set_up(config):
@@ -216,7 +225,7 @@ def _leave_group() -> None:
 
 
 def resolve(config: TrainConfig, pictures: int) -> TrainConfig:
-    """Fills in what is decided from the data."""
+    """Fills in what is decided from the data, of which so many `pictures` teach."""
     epochs, trunk_lr, from_nothing = config.epochs, config.trunk_lr, config.from_nothing
     if epochs is None:
         timed = config.minutes is not None
@@ -233,11 +242,14 @@ def resolve(config: TrainConfig, pictures: int) -> TrainConfig:
     if head_start is None:
         minutes = math.inf if config.minutes is None else config.minutes
         short = epochs * pictures < SHORT_RUN or minutes < SHORT_MINUTES
-        head_start = HEAD_START if short and not from_nothing else 0
+        head_start = HEAD_START if (short or pictures < FEW_PICTURES) and not from_nothing else 0
+    imgsz = config.imgsz
+    if imgsz is None:
+        imgsz = SCRATCH_IMGSZ if from_nothing else FEW_IMGSZ if pictures < FEW_PICTURES else IMGSZ
     # the built-in trunk has no pretrained weights; a file that is given for it is refused where the trunk is built
     weights = "none" if config.backbone == PLAIN_TRUNK and config.weights == "pretrained" else config.weights
     return replace(
-        config, epochs=epochs, trunk_lr=trunk_lr, augment=augment, balance=balance, weights=weights,
+        config, imgsz=imgsz, epochs=epochs, trunk_lr=trunk_lr, augment=augment, balance=balance, weights=weights,
         head_start=head_start,
     )  # fmt: skip
 
@@ -294,11 +306,11 @@ def start_session(config: TrainConfig, class_names: tuple[str, ...], accelerator
 
 def _refuse_single_values(network: Network, config: TrainConfig) -> None:
     """BatchNorm takes its statistics over pictures and places: of one picture with one place there are none."""
-    one_place = config.imgsz <= network.trunk.strides[-1]
+    one_place = config.side <= network.trunk.strides[-1]
     learns = any(isinstance(m, torch.nn.BatchNorm2d) and m.weight.requires_grad for m in network.trunk.modules())
     if config.batch == 1 and one_place and learns:
         raise ConfigError(
-            f"a batch of one picture of {config.imgsz} px cannot be trained on: BatchNorm needs two values a channel",
+            f"a batch of one picture of {config.side} px cannot be trained on: BatchNorm needs two values a channel",
             fix="Use --batch 2, or a larger --imgsz.",
         )
 
@@ -307,7 +319,7 @@ def _manifest(config: TrainConfig, class_names: tuple[str, ...], materials: Mate
     train = materials.train
     return Manifest(
         class_names=class_names,
-        imgsz=config.imgsz,
+        imgsz=config.side,
         backbone=config.backbone,
         recipe=config.recipe,
         box_head=config.box_head,

@@ -36,7 +36,7 @@ def first_deadline(minutes: float) -> float:
 def deadline(session: Session, minutes: float, pictures: int, held_out: int) -> float:
     """Seconds of the run at which its loop ends, so that all of it takes `minutes`, or little more where that would be
     no training. `pictures` are trained on, and `held_out` judge."""
-    x = torch.zeros(BATCH, 3, session.config.imgsz, session.config.imgsz)
+    x = torch.zeros(BATCH, 3, session.config.side, session.config.side)
     network = session.average
     was_training = network.training
     network.eval()

@@ -23,6 +23,11 @@ TRACKERS = ("tensorboard", "mlflow", "wandb")
 #: How much a probe's scores, about 0 to 1, weigh beside the network's logits: of 4, 8, 12 and 16 the one that made
 #: held-out pictures of four sets likeliest (docs/log.md, 2026-11-28).
 PROBE_WEIGHT = 4.0
+#: Fewer pictures that teach than these are few (of a thousand a hundred are held out). They are seen larger, the heads
+#: have a head start, the trunk a lower rate, and all are learnt in the end (docs/log.md, 2026-11-30 and 2026-12-01).
+FEW_PICTURES = 900
+#: The side of the input where nobody says: with a pretrained trunk, the same with few pictures, and from nothing.
+IMGSZ, FEW_IMGSZ, SCRATCH_IMGSZ = 192, 224, 96
 
 
 def _option(default: Any, help_text: str) -> Any:
@@ -43,8 +48,10 @@ class TrainConfig:
         "plain; with a file named after a timm network: that]",
     )
     weights: str = _option("pretrained", "pretrained (timm downloads them), a .safetensors file, or none")
-    imgsz: int = _option(
-        192, "side of the square the pictures are stretched to, pixels  [default with --weights none: 96]"
+    imgsz: int | None = _option(
+        None,
+        f"side of the square the pictures are stretched to, pixels  [default: {IMGSZ}; {FEW_IMGSZ} where fewer than "
+        f"{FEW_PICTURES} pictures teach, {SCRATCH_IMGSZ} with --weights none]",
     )
     epochs: int | None = _option(None, "passes over the training pictures  [default: from the number of pictures]")
     minutes: float | None = _option(None, "stop on time, with the best model so far")
@@ -118,7 +125,6 @@ class TrainConfig:
             raise ConfigError(
                 f"box_loss edges needs box_head edges, not {self.box_head}", fix="Use --box-loss l1_giou."
             )
-        self._within("imgsz", 32, 2048)
         self._within("batch", 1, 65536)
         self._within("freeze", 0, 64)
         self._within("bins", 8, 1024)
@@ -133,6 +139,7 @@ class TrainConfig:
         self._within("false_reject", 0.0001, 0.5)
         self._within("seed", 0, 2**63 - 1)
         for name, low, high in (
+            ("imgsz", 32, 2048),
             ("epochs", 1, 100_000),
             ("augment", 0, 1),
             ("minutes", 0.01, 100_000),
@@ -168,6 +175,12 @@ class TrainConfig:
         """Does the trunk begin with random weights? The built-in one always does."""
         return _begins_with_nothing(self.weights, self.backbone)
 
+    @property
+    def side(self) -> int:
+        """`imgsz`, once it is decided."""
+        assert self.imgsz is not None
+        return self.imgsz
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, in the order of the fields."""
         return dataclasses.asdict(self)
@@ -177,6 +190,7 @@ class TrainConfig:
 #: NLL + MSE added up with weight 1, Adam at one constant rate, nothing else.
 PLAIN: dict[str, Any] = {
     "recipe": "plain",
+    "imgsz": IMGSZ,
     "box_head": "fc",
     "box_loss": "mse",
     "box_weight": 1.0,
@@ -200,7 +214,7 @@ PLAIN: dict[str, Any] = {
 #: What `weights="none"`, or the built-in trunk, means besides, as differences from the defaults. In the same time the
 #: built-in stack of dense convolutions learns more from nothing than a trunk made to be pretrained, and more from many
 #: small pictures than from few large ones (docs/log.md, 2026-11-28).
-FROM_NOTHING: dict[str, Any] = {"backbone": PLAIN_TRUNK, "imgsz": 96}
+FROM_NOTHING: dict[str, Any] = {"backbone": PLAIN_TRUNK, "imgsz": SCRATCH_IMGSZ}
 
 
 def make_config(**settings: Any) -> TrainConfig:

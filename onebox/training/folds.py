@@ -166,7 +166,7 @@ def _train_folds(
     class_names = classes_to_learn(labelled, None)
     config = api.resolve(config, len(labelled))
     with reporter.bar("reading pictures") as bar:
-        cache = build_cache(labelled, class_names, config.imgsz, progress=bar)
+        cache = build_cache(labelled, class_names, config.side, progress=bar)
     name_of = {sample.path: labelled.relative_path(sample) for sample in labelled}
     for one in cache.skipped:
         reporter.say(f"skipped: {one}")
@@ -267,7 +267,7 @@ def _manifest(config: TrainConfig, labelled: Dataset) -> Manifest:
     counts = labelled.counts()
     return Manifest(
         class_names=tuple(name for name in labelled.class_names if counts[name]),
-        imgsz=config.imgsz,
+        imgsz=config.side,
         backbone=config.backbone,
         recipe=config.recipe,
         box_head=config.box_head,

@@ -89,16 +89,16 @@ def gather(
     """Decodes, and holds out where there is no `val`; arguments as in `train`. Raises TrainingError where pictures of
     `val` are copies of training pictures."""
     with reporter.bar("reading pictures") as bar:
-        train = build_cache(data, class_names, config.imgsz, progress=bar)
+        train = build_cache(data, class_names, config.side, progress=bar)
     given, everything = data.fingerprint(), None
     if val is None:
         data, val, train, held_out, everything = hold_out(data, train, split, config.seed)
         everything = None if held_out is None else everything
         reporter.say(f"Held out {len(val)} of {len(data) + len(val)} pictures for early stopping.")
     else:
-        held_out = build_cache(val, class_names, config.imgsz) if len(val.labelled) else None
+        held_out = build_cache(val, class_names, config.side) if len(val.labelled) else None
         refuse_leaks(data, val, train, None if allow_leak else held_out)
-    empty = load_empty(*empty_paths, config.imgsz, share=HELD_OUT_EMPTY if held_out else 0.0, seed=config.seed)
+    empty = load_empty(*empty_paths, config.side, share=HELD_OUT_EMPTY if held_out else 0.0, seed=config.seed)
     if len(empty):
         reporter.say(f"{len(empty)} pictures without an object show what absence looks like.")
     skipped = (*data.skipped, *train.skipped, *(held_out.skipped if held_out else ()), *empty.skipped)

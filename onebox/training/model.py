@@ -117,11 +117,11 @@ def build_network(config: TrainConfig, classes: int, *, load_weights: bool = Tru
     """The network of `config`. Raises ConfigError and WeightsError; `load_weights=False` leaves the trunk random (its
     weights come from a checkpoint)."""
     weights = config.weights if load_weights else "none"
-    trunk = build_trunk(config.backbone, weights, config.imgsz, freeze=config.freeze)
+    trunk = build_trunk(config.backbone, weights, config.side, freeze=config.freeze)
     return Network(
         trunk,
         classes,
-        imgsz=config.imgsz,
+        imgsz=config.side,
         box_head=config.box_head,
         bins=config.bins,
         class_peaks=config.backbone == PLAIN_TRUNK and config.recipe != "plain",
