@@ -19,7 +19,7 @@ from onebox.boxes import iou  # noqa: E402
 from onebox.training.augment import to_float  # noqa: E402
 from onebox.training.cache import Cache, build_cache  # noqa: E402
 from onebox.training.config import make_config  # noqa: E402
-from onebox.training.loop import note_score, validate  # noqa: E402
+from onebox.training.loop import _is_over, note_score, validate  # type: ignore[reportPrivateUsage]  # noqa: E402
 from onebox.training.model import Network, build_network  # noqa: E402
 from onebox.training.session import Progress, Session  # noqa: E402
 from tests.small_runs import TINY, coloured_set  # noqa: E402
@@ -94,3 +94,24 @@ def test_a_later_epoch_is_kept_where_it_is_as_good(judged: tuple[Network, Cache]
     assert kept == [True, True, False, True, False, True, False, True]  # .04 below the best so far, or better
     assert (session.progress.best_score, session.progress.best_epoch) == (0.72, 8)
     assert session.progress.best_progress == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(("share", "later", "ends", "kept"), [(1.0, 0.8, 6, 1), (0.7, 0.8, 10, 7), (0.7, 0.75, 7, 1)])
+def test_a_lucky_first_epoch_keeps_no_held_out_picture_from_teaching(
+    judged: tuple[Network, Cache], share: float, later: float, ends: int, kept: int
+) -> None:
+    """Less than three standard errors better can be luck, more is none."""
+    network, _ = judged
+    config = make_config(**TINY | {"learn_all_from": share, "patience": 0.35})
+    session = Session(network, network, None, Progress(), Accelerator(cpu=True), config, epochs=10, total_steps=10)
+    progress = session.progress
+    for quality in (0.9, *(later for _ in range(9))):
+        progress.epoch += 1
+        progress.step += 1
+        scores = None if progress.asked_epoch else {"quality": quality, "quality_error": 0.04}
+        if note_score(session, scores) and session.held_out_may_teach() and not progress.asked_epoch:
+            progress.asked_epoch = progress.epoch  # as the driver does
+        if _is_over(session):
+            break
+    assert progress.epoch == ends
+    assert (progress.asked_epoch or progress.best_epoch) == kept

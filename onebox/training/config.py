@@ -65,7 +65,8 @@ class TrainConfig:
     head_start: int | None = _option(
         None,
         "passes that the heads make over what a pretrained trunk says as it is, before all of it learns  [default: 3 "
-        "where fewer than 6,000 pictures are seen or --minutes is below 1.5, 0 otherwise and from scratch]",
+        f"where fewer than {FEW_PICTURES} pictures teach, fewer than 6,000 are seen or --minutes is below 1.5; 0 "
+        "otherwise and from scratch]",
     )
     weight_decay: float = _option(0.05, "AdamW's; kept off biases and normalisation")
     warmup: float = _option(0.15, "share of the run in which the learning rate rises")
@@ -103,7 +104,11 @@ class TrainConfig:
         "as it is then; 1: never  [default: 0.7; 1 from 1,000 labelled pictures on and with --val, --split or --recipe "
         "plain]",
     )
-    patience: float = _option(0.35, "stop after this share of the run without a better validation score; 0 never stops")
+    patience: float = _option(
+        0.35,
+        "stop after this share of the run without a better validation score; 0 never stops, and nothing does before "
+        "held-out pictures teach, too",
+    )
     negatives: str | None = _option(
         None, "folder of pictures without any of the objects  [default: DATA/negatives, where there is one]"
     )

@@ -70,14 +70,14 @@ def _epochs(
     session: Session, materials: Materials, kept: Kept, *, on_step: Callable[[int, int], None]
 ) -> Iterator[EpochRow]:
     """The loop's two parts: held-out pictures judge, and, where they are ours to teach, they teach from an epoch on
-    that was as good as any before. As many steps an epoch as in the first part, so the length of the run stays. Fills
+    that `note_score` says yes to. As many steps an epoch as in the first part, so the length of the run stays. Fills
     `kept` before it gives a row."""
     progress, everything = session.progress, materials.everything
     if not progress.asked_epoch:
         for row in train_epochs(session, materials.train, materials.held_out, on_step=on_step):
             if row.best:
                 kept.best = copy_weights(session.average)
-            if row.best and everything is not None and _time_to_learn_all(session):
+            if row.best and everything is not None and session.held_out_may_teach() and not progress.finished:
                 progress.asked_epoch, kept.asked = row.epoch, copy_weights(session.average)  # one file takes no twins
             yield row
             if progress.asked_epoch:
@@ -88,11 +88,6 @@ def _epochs(
     for row in train_epochs(session, everything, None, steps=steps, on_step=on_step):
         kept.best = copy_weights(session.average)
         yield row
-
-
-def _time_to_learn_all(session: Session) -> bool:
-    share = session.config.learn_all_from
-    return share is not None and share <= session.share_of_loop() < 1 and not session.progress.finished
 
 
 def _start_heads(session: Session, materials: Materials, reporter: Reporter) -> None:

@@ -29,6 +29,9 @@ TEMPERATURES = tuple(2 ** (i / 20) for i in range(-40, 51))
 #: is more than the same pictures can tell of two epochs, and the lower rate of later ones makes for tighter boxes
 #: (docs/log.md, 2026-11-23 and 2026-11-29). The one-standard-error rule of Breiman et al. 1984, section 3.4.3.
 AS_GOOD = 1.0
+#: So many where held-out pictures are to teach from there on: they are few, and the best of thirty epochs can be that
+#: much better by their luck (docs/log.md, 2026-12-01).
+NEARLY_AS_GOOD = 3.0
 
 
 def train_epochs(
@@ -212,10 +215,13 @@ def _plain(pictures: Tensor) -> Tensor:
 
 def note_score(session: Session, scores: dict[str, float] | None) -> bool:
     """Is this epoch to be kept? Judged by `quality`, which unlike the joint score moves with every picture. The best
-    epoch is, and every later one that is as good; without validation the last."""
+    epoch is, and every later one that is as good, or nearly so where the held-out pictures are to teach from it on;
+    without validation the last."""
     progress = session.progress
-    score = scores["quality"] if scores else float(progress.epoch)
-    doubt = AS_GOOD * scores["quality_error"] if scores else 0.0
+    score, doubt = float(progress.epoch), 0.0
+    if scores:
+        score = scores["quality"]
+        doubt = (NEARLY_AS_GOOD if session.held_out_may_teach() else AS_GOOD) * scores["quality_error"]
     progress.best_score = max(progress.best_score, score)
     if score < progress.best_score - doubt:
         return False
@@ -226,8 +232,10 @@ def note_score(session: Session, scores: dict[str, float] | None) -> bool:
 def _is_over(session: Session) -> bool:
     progress, patience = session.progress, session.config.patience
     done = session.share_done()
-    # in the first half the rate is still high and a standstill says nothing
-    tired = patience > 0 and done > 0.5 and done - progress.best_progress > patience
+    # in the first half the rate is still high and a standstill says nothing; nor does it while there is more to learn
+    share = session.config.learn_all_from or 1
+    early = done <= 0.5 or (share < 1 and session.share_of_loop() < share)
+    tired = patience > 0 and not early and done - progress.best_progress > patience
     return progress.step >= session.total_steps or _out_of_time(session) or tired
 
 

@@ -128,6 +128,11 @@ class Session:
             share = max(share, self.elapsed() / self.deadline_seconds)
         return share
 
+    def held_out_may_teach(self) -> bool:
+        """Has the loop come to where held-out pictures that are ours to teach do so, and is there any of it left?"""
+        share = self.config.learn_all_from
+        return share is not None and share < 1 and share <= self.share_of_loop() < 1
+
     def share_of_loop(self) -> float:
         """0-1: as `share_done`, of the loop alone. A run of one minute is an eighth to a fifth over when its pictures
         have been read (docs/log.md, 2026-11-28), and the rate must rise all the same."""
