@@ -29,7 +29,7 @@ from onebox.training.api import PRETRAINED_BALANCE, resolve, start_engine, start
 from onebox.training.augment import BatchAugment, step_generator
 from onebox.training.balance import BoxWeight, measure, watch
 from onebox.training.cache import Cache, build_cache
-from onebox.training.config import TrainConfig, make_config
+from onebox.training.config import IMGSZ, TrainConfig, make_config
 from onebox.training.headstart import start_heads
 from onebox.training.leaks import hold_out
 from onebox.training.loop import update_average, validate
@@ -254,7 +254,7 @@ def main() -> None:
         data = load_dataset(SHARED / "data" / name / "train.csv").labelled
         for seed in range(args.seeds):
             weights = str(SHARED / "weights" / f"{TRUNK}.safetensors")
-            config = make_config(backbone=TRUNK, weights=weights, seed=seed, threads=args.threads)
+            config = make_config(backbone=TRUNK, weights=weights, seed=seed, threads=args.threads, imgsz=IMGSZ)
             parts: tuple[Cache, Cache] | None = None
             for way in args.way or WAYS:
                 if (name, way, seed, args.epochs) in done:

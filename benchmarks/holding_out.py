@@ -34,7 +34,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "apart": {"learn_all_from": 1.0},
     "nothing": {"split": 1.0},
     "224": {"imgsz": 224},
-    "256": {"imgsz": 256},
     "head": {"head_start": 3},
     "no_head": {"head_start": 0},
     "head_10": {"head_start": 10},

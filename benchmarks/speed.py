@@ -25,7 +25,7 @@ import onebox
 from benchmarks.accuracy import SHARED, TRUNK
 from onebox.dataset import load_dataset
 from onebox.training import api
-from onebox.training.config import make_config
+from onebox.training.config import IMGSZ, make_config
 
 WEIGHTS = str(SHARED / "weights" / f"{TRUNK}.safetensors")
 
@@ -53,7 +53,8 @@ def training_speed() -> str:
     from onebox.training.losses import criterion
 
     data = load_dataset(SHARED / "data/tiny_vid/train.csv")
-    config = make_config(backbone=TRUNK, weights=WEIGHTS, epochs=9, trunk_lr=0.25, patience=0)
+    wanted = make_config(backbone=TRUNK, weights=WEIGHTS, epochs=9, trunk_lr=0.25, patience=0, imgsz=IMGSZ)
+    config = api.resolve(wanted, len(data))
     torch.set_flush_denormal(True)
     cache = build_cache(data, data.class_names, config.side)
     session = api.start_session(config, data.class_names, Accelerator())
