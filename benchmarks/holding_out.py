@@ -42,6 +42,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "224_head_half": {"imgsz": 224, "head_start": 3, "trunk_lr": 0.5},
     "224_head_quarter": {"imgsz": 224, "head_start": 3, "trunk_lr": 0.25},
     "nothing_224": {"split": 1.0, "imgsz": 224},
+    "as_of_few": {"imgsz": 224, "head_start": 3, "learn_all_from": 0.7},
+    "as_of_many": {"imgsz": 192, "head_start": 0, "learn_all_from": 1.0},
     "late_50": {"learn_all_from": 0.5},
     "late_70": {"learn_all_from": 0.7},
 }

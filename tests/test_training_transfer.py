@@ -74,7 +74,7 @@ def test_a_trunk_that_knows_little_learns_faster(
         monkeypatch.setattr(transfer, "SHARES", ((least, 0.1), (0.0, 0.7)))
         monkeypatch.setattr(transfer, "FEW_SHARES", ((least, 0.2), (0.0, 0.8)))
         for bound, more in ((len(train), 0.0), (len(train) + 1, 0.1)):
-            monkeypatch.setattr(transfer, "FEW_PICTURES", bound)
+            monkeypatch.setattr(transfer, "SAY_LITTLE", bound)
             assert transfer.choose_share(first, train, held) == (pytest.approx(wanted + more), top1)
     assert share in {0.25, 0.5, 1.0}
     assert network.training

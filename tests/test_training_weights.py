@@ -45,13 +45,13 @@ def test_which_trunk_and_size_the_weights_mean(wanted: dict[str, Any], backbone:
 @pytest.mark.parametrize(
     ("wanted", "pictures", "imgsz"),
     [
-        ({}, 899, 224),
-        ({}, 900, 192),
-        ({"minutes": 1}, 899, 224),
-        ({"imgsz": 160}, 899, 160),
-        ({"recipe": "plain"}, 899, 192),
-        ({"weights": "none"}, 899, 96),
-        ({"recipe": "plain", "weights": "none"}, 900, 96),
+        ({}, 1499, 224),
+        ({}, 1500, 192),
+        ({"minutes": 1}, 1499, 224),
+        ({"imgsz": 160}, 1499, 160),
+        ({"recipe": "plain"}, 1499, 192),
+        ({"weights": "none"}, 1499, 96),
+        ({"recipe": "plain", "weights": "none"}, 1500, 96),
     ],
 )
 def test_few_pictures_are_seen_larger(wanted: dict[str, Any], pictures: int, imgsz: int) -> None:

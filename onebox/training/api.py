@@ -56,8 +56,8 @@ PRETRAINED_BALANCE, SCRATCH_BALANCE = 1.0, 0.8
 #: A pretrained trunk's heads have a head start of HEAD_START passes where pictures are few, and in a short run: one of
 #: fewer pictures seen, or minutes. In a long one of many they do without (docs/log.md, 2026-11-28 and 2026-12-01).
 HEAD_START, SHORT_RUN, SHORT_MINUTES = 3, 6000, 1.5
-#: After this share of the run the pictures that nobody asked to hold out teach, too, where pictures are few: of more a
-#: tenth is held out, and no gain was seen (docs/log.md, 2026-11-30).
+#: After this share of the run the pictures that nobody asked to hold out teach, too, where pictures are few
+#: (docs/log.md, 2026-11-30 and 2026-12-01).
 LEARN_ALL_FROM = 0.7
 #: With --minutes alone the clock ends the run, or this many epochs.
 MINUTES_EPOCHS = 200

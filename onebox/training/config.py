@@ -23,9 +23,9 @@ TRACKERS = ("tensorboard", "mlflow", "wandb")
 #: How much a probe's scores, about 0 to 1, weigh beside the network's logits: of 4, 8, 12 and 16 the one that made
 #: held-out pictures of four sets likeliest (docs/log.md, 2026-11-28).
 PROBE_WEIGHT = 4.0
-#: Fewer pictures that teach than these are few (of a thousand a hundred are held out). They are seen larger, the heads
-#: have a head start, the trunk a lower rate, and all are learnt in the end (docs/log.md, 2026-11-30 and 2026-12-01).
-FEW_PICTURES = 900
+#: Fewer pictures that teach than these are few: seen larger, with a head start for the heads, and all are learnt in the
+#: end (docs/log.md, 2026-11-30 and 2026-12-01).
+FEW_PICTURES = 1500
 #: The side of the input where nobody says: with a pretrained trunk, the same with few pictures, and from nothing.
 IMGSZ, FEW_IMGSZ, SCRATCH_IMGSZ = 192, 224, 96
 
@@ -51,7 +51,7 @@ class TrainConfig:
     imgsz: int | None = _option(
         None,
         f"side of the square the pictures are stretched to, pixels  [default: {IMGSZ}; {FEW_IMGSZ} where fewer than "
-        f"{FEW_PICTURES} pictures teach, {SCRATCH_IMGSZ} with --weights none]",
+        f"{FEW_PICTURES:,} pictures teach, {SCRATCH_IMGSZ} with --weights none]",
     )
     epochs: int | None = _option(None, "passes over the training pictures  [default: from the number of pictures]")
     minutes: float | None = _option(None, "stop on time, with the best model so far")
@@ -65,7 +65,7 @@ class TrainConfig:
     head_start: int | None = _option(
         None,
         "passes that the heads make over what a pretrained trunk says as it is, before all of it learns  [default: 3 "
-        f"where fewer than {FEW_PICTURES} pictures teach, fewer than 6,000 are seen or --minutes is below 1.5; 0 "
+        f"where fewer than {FEW_PICTURES:,} pictures teach, fewer than 6,000 are seen or --minutes is below 1.5; 0 "
         "otherwise and from scratch]",
     )
     weight_decay: float = _option(0.05, "AdamW's; kept off biases and normalisation")
@@ -101,8 +101,8 @@ class TrainConfig:
     learn_all_from: float | None = _option(
         None,
         "share of the run after which the pictures that onebox held out teach, too; they judge and calibrate the model "
-        "as it is then; 1: never  [default: 0.7; 1 from 1,000 labelled pictures on and with --val, --split or --recipe "
-        "plain]",
+        f"as it is then; 1: never  [default: 0.7; 1 where {FEW_PICTURES:,} or more pictures teach and with --val, "
+        "--split or --recipe plain]",
     )
     patience: float = _option(
         0.35,

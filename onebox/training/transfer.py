@@ -20,7 +20,7 @@ from onebox.calibration import fit_temperature, tempered
 from onebox.images import Pixels
 from onebox.training.augment import to_float
 from onebox.training.cache import Cache
-from onebox.training.config import FEW_PICTURES, PROBE_WEIGHT
+from onebox.training.config import PROBE_WEIGHT
 from onebox.training.heads import Probe
 from onebox.training.model import Network
 from onebox.training.trunk import Trunk
@@ -30,9 +30,10 @@ PRETRAINED_SHARE = 0.25
 #: (least top-1, share): a trunk that tells fewer of the held-out pictures learns faster. Hands, of which it tells .61,
 #: gain .025 joint from 1.0; things that ImageNet has, .89 and more, lose .012 mean IoU (docs/log.md, 2026-11-23).
 SHARES = ((0.8, PRETRAINED_SHARE), (0.65, 0.5), (0.0, 1.0))
-#: The same where few pictures teach: with five of each of 37 breeds it tells .51 to .57 of them, however well it knows
-#: breeds, and they lose by 1.0; with six of each of 26 hands .17 to .40, and they gain by it (docs/log.md, 2026-12-01).
-FEW_SHARES = ((0.65, PRETRAINED_SHARE), (0.45, 0.5), (0.0, 1.0))
+#: The same where fewer than SAY_LITTLE pictures teach: with five of each of 37 breeds it tells .51 to .57 of them,
+#: however well it knows breeds, and they lose by 1.0; with six of each of 26 hands .17 to .40, and they gain by it
+#: (docs/log.md, 2026-12-01).
+SAY_LITTLE, FEW_SHARES = 900, ((0.65, PRETRAINED_SHARE), (0.45, 0.5), (0.0, 1.0))
 #: Fewer held-out pictures than these say nothing.
 FEWEST = 30
 RIDGE = 0.3
@@ -109,7 +110,7 @@ def choose_share(first: FirstLook, train: Cache, held_out: Cache | None) -> tupl
     weights, bias = ridge(first.known, train.labels[first.rows], int(train.labels.max()) + 1)
     given = first.asked @ weights + bias
     top1 = float((given.argmax(axis=1) == held_out.labels[first.asked_rows]).mean())
-    shares = FEW_SHARES if len(train) < FEW_PICTURES else SHARES
+    shares = FEW_SHARES if len(train) < SAY_LITTLE else SHARES
     return next(share for least, share in shares if top1 >= least), top1
 
 
