@@ -4,6 +4,7 @@ several processes end together."""
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,12 @@ def session(tiny_set: Path) -> Session:
 @pytest.mark.parametrize(
     ("pace", "few", "many"),
     # 24 pictures: 72 views are 3 batches of the 32 that 1,024 views are; 5,000 pictures: all of them
-    [(1, 6.5 + 7 * 3 / 32, 13.5), (0.8, 5.2 + 5.6 * 3 / 32, 10.8), (0.01, 3.0, 3.0), (9, 20.0, 20.0)],
+    [
+        (1, 6.5 + 5.6 * 3 / 32, 12.1),
+        (0.2, 4.82 + 3.2 * 3 / 32, 8.02),
+        (0, 4.4 + 2.6 * 3 / 32, 7.0),
+        (9, 20.0, 20.0),
+    ],
 )
 def test_what_is_kept_free_by_hand(
     session: Session, monkeypatch: pytest.MonkeyPatch, pace: float, few: float, many: float
@@ -67,6 +73,12 @@ def test_what_is_kept_free_by_hand(
         found = clock.deadline(session, 10.0, pictures, 6)
         assert 600 - kept - 5 < found < 600 - kept  # the trunk's own time, 32 px wide, comes on top
         assert clock.deadline(session, 10.0, pictures, 600_000) < found - 5
+    config = session.config
+    session.config = replace(config, learn_all_from=0.7)  # what judges is asked by torch then
+    monkeypatch.setattr(clock, "JUDGING", 0)
+    late = clock.deadline(session, 10.0, 24, 60_000)
+    session.config = config
+    assert late < clock.deadline(session, 10.0, 24, 60_000) - 1
 
 
 def test_the_pace_is_a_time(session: Session) -> None:

@@ -88,8 +88,8 @@ def add_presence(
 
 
 def batches_needed(pictures: int) -> int:
-    """About how long the trunk works for `add_presence` with so many training pictures, in batches of BATCH."""
-    return 3 * _steps(pictures)
+    """How many batches of BATCH the trunk sees of so many training pictures for `add_presence`."""
+    return 2 * _steps(pictures)
 
 
 def _steps(pictures: int) -> int:
