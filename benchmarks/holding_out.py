@@ -28,7 +28,7 @@ from onebox.evaluation import judge
 from onebox.training.reporter import Silent
 
 #: Sets with the number of boxed pictures a class that teach where nobody says.
-SETS = {"pets37": 6, "caltech22_mat": 8, "asl_yolo": 8, "tiny_vid": 20, "pets3": 30}
+SETS = {"pets37": 6, "caltech22_mat": 8, "asl_yolo": 8, "tiny_vid": 20, "pets3": 30, "tiny_imagenet20": 150}
 WAYS: dict[str, dict[str, Any]] = {
     "default": {},
     "apart": {"learn_all_from": 1.0},
@@ -44,36 +44,50 @@ WAYS: dict[str, dict[str, Any]] = {
     "nothing_224": {"split": 1.0, "imgsz": 224},
     "as_of_few": {"imgsz": 224, "head_start": 3, "learn_all_from": 0.7},
     "as_of_many": {"imgsz": 192, "head_start": 0, "learn_all_from": 1.0},
+    "tenth": {"trunk_lr": 0.1},
+    "quarter": {"trunk_lr": 0.25},
+    "half": {"trunk_lr": 0.5},
+    "full": {"trunk_lr": 1.0},
+    "refine": {"refine": True},
+    "one_look": {"refine": False},
+    "nothing_refine": {"split": 1.0, "refine": True},
+    "nothing_one_look": {"split": 1.0, "refine": False},
+    "patient": {"patience": 0.0},
     "late_50": {"learn_all_from": 0.5},
     "late_70": {"learn_all_from": 0.7},
 }
-#: At most so many of the others are asked for.
-JUDGED = 400
+#: At most so many of the others are asked for, and of small pictures, which are quickly asked for.
+JUDGED, JUDGED_SMALL = 400, 1000
 
 
-def parts(name: str, draw: int, count: int) -> tuple[Dataset, Dataset]:
-    """`count` pictures a class of the training part, and up to JUDGED of the others. Of a set in folds each draw takes
-    the next fold."""
+def parts(name: str, draw: int, count: int) -> tuple[Dataset, Dataset, int | None]:
+    """`count` pictures a class of the training part, up to JUDGED of the others, and the input size that the set asks
+    for, if it does. Of a set in folds each draw takes the next fold."""
     tasks = make_tasks(name, Path("runs/accuracy"))
-    whole = tasks[draw % len(tasks)].train
+    task = tasks[draw % len(tasks)]
+    whole = task.train
     few = take_few(whole, count, draw)
     taken = {sample.path for sample in few}
     others = [i for i, sample in enumerate(whole) if sample.path not in taken]
-    chosen = np.random.default_rng(draw).permutation(others)[:JUDGED].tolist()
-    return few, whole.subset(chosen)
+    most = JUDGED if task.imgsz is None else JUDGED_SMALL
+    chosen = np.random.default_rng(draw).permutation(others)[:most].tolist()
+    return few, whole.subset(chosen), task.imgsz
 
 
 def run(name: str, way: str, draw: int, count: int, minutes: float) -> dict[str, Any]:
     """One training and its answers for the others. `nll`: mean negative log-likelihood of the true class. `reached`:
     the shares that the promises of 90 % came to; `refused`: the share taken for empty, of which at most .05 (or one of
     the few held-out pictures) is promised."""
-    few, others = parts(name, draw, count)
+    few, others, imgsz = parts(name, draw, count)
+    asked: dict[str, Any] = {} if imgsz is None else {"imgsz": imgsz}
     with tempfile.TemporaryDirectory(prefix="onebox-run-") as folder:
         done = onebox.train(
             few, out=Path(folder) / "run", minutes=minutes, seed=draw, backbone=TRUNK, weights=str(WEIGHTS),
-            reporter=Silent(), **WAYS[way],
+            reporter=Silent(), **{**WAYS[way], **asked},
         )  # fmt: skip
-        found = judge(onebox.load(done.model), others, resamples=0)
+        trunk_lr = json.loads((done.folder / "config.json").read_text())["config"]["trunk_lr"]
+        model = onebox.load(done.model)
+        found = judge(model, others, resamples=0)
     metrics = found.metrics
     said = [r.prediction.probabilities[metrics.class_names.index(r.label)] for r in found.records]
     reached = {
@@ -87,6 +101,7 @@ def run(name: str, way: str, draw: int, count: int, minutes: float) -> dict[str,
         "set": name, "way": way, "draw": draw, "count": count, "minutes": minutes, "few": len(few), "judged": metrics.n,
         "joint_50": metrics.joint_50, "mean_iou": metrics.mean_iou, "top1": metrics.top1, "ece": metrics.ece,
         "nll": float(-np.log(np.maximum(said, 1e-12)).mean()), "reached": reached, "refused": float(np.mean(refused)),
+        "looks": 1 + int(model.looks_twice), "trunk_lr": trunk_lr,
         "epochs": done.history[-1].epoch, "best_epoch": max(row.epoch for row in done.history if row.best),
         "seconds": round(done.history[-1].seconds, 1),
     }  # fmt: skip
