@@ -29,12 +29,36 @@ DETAIL = 2
 def second_look(run: Callable[[Pixels], Outputs], first: Outputs, pictures: Sequence[Pixels], imgsz: int) -> Outputs:
     """`first`: what `run` gave for B pictures; `pictures`: the same, B of (DETAIL imgsz, DETAIL imgsz, 3) uint8.
 
-    Box and sigmas are the second look's, in 0-1 of the whole picture; the logits are the mean of both looks'; whatever
-    else the network says stays the first's, which saw all of the picture.
+    Boxes and sigmas are `both_looks` of the two, in 0-1 of the whole picture; the logits are their mean; whatever else
+    the network says stays the first's, which saw all of the picture.
     """
     second = look_into(run, windows(first["boxes_01"]), pictures, imgsz)
+    boxes, sigmas = both_looks((first["boxes_01"], first["sigmas_01"]), (second["boxes_01"], second["sigmas_01"]))
     logits = ((first["logits"] + second["logits"]) / 2).astype(np.float32)
-    return {**first, "logits": logits, "boxes_01": second["boxes_01"], "sigmas_01": second["sigmas_01"]}
+    return {
+        **first,
+        "logits": logits,
+        "boxes_01": boxes.astype(np.float32),
+        "sigmas_01": sigmas.astype(np.float32),
+    }
+
+
+def both_looks(
+    first: tuple[npt.ArrayLike, npt.ArrayLike], second: tuple[npt.ArrayLike, npt.ArrayLike]
+) -> tuple[Floats, Floats]:
+    """Edges (B, 4) and their sigmas (B, 4) of two looks -> those of both: each edge the mean of the two, weighed by
+    1 / sigma^2, its variance that of the mixture with these weights, so that looks which disagree are unsure together.
+    Where a sigma is NaN (a box head without distributions), or both are 0, the second look's alone.
+
+    The window adds nothing where pictures have no more pixels than the network sees, and the first look counts more
+    then (docs/log.md, 2026-12-01).
+    """
+    (e1, s1), (e2, s2) = (tuple(np.asarray(part, dtype=np.float64) for part in look) for look in (first, second))
+    v1, v2 = s1**2, s2**2
+    usable = v1 + v2 > 0  # False where either is NaN
+    share = np.divide(v1, v1 + v2, out=np.ones_like(v1), where=usable)  # of the second look
+    variance = (1 - share) * v1 + share * v2 + share * (1 - share) * (e2 - e1) ** 2
+    return np.where(usable, e1 + share * (e2 - e1), e2), np.where(usable, np.sqrt(variance), s2)
 
 
 def look_into(run: Callable[[Pixels], Outputs], around: Floats, pictures: Sequence[Pixels], imgsz: int) -> Outputs:

@@ -15,7 +15,7 @@ import onebox
 from onebox.cli.app import app
 from onebox.evaluation import judge
 from onebox.images import Pixels
-from onebox.refine import DETAIL, LEAST, ROOM, Outputs, second_look, windows
+from onebox.refine import DETAIL, LEAST, ROOM, Outputs, both_looks, second_look, windows
 from onebox.training import looks
 from tests.listening import Listening
 from tests.small_runs import TINY, coloured_set
@@ -71,10 +71,50 @@ def test_the_second_look_is_as_fine_as_its_window() -> None:
     first_error, second_error = (np.abs(o["boxes_01"][0] - truth).max() for o in (first, second))
     assert first_error >= 1 / 64
     assert second_error <= 1 / 128
-    window = windows(first["boxes_01"])[0]
-    assert second["sigmas_01"][0] == pytest.approx(0.01 * np.tile(window[2:] - window[:2], 2), rel=1e-5)
+    sure = 0.01 * np.tile(np.diff(windows(first["boxes_01"]).reshape(2, 2), axis=0)[0], 2)  # of the second look
+    assert (second["sigmas_01"][0] > sure).all()  # the first look is less sure, and says something else
+    assert (second["sigmas_01"][0] < 0.01).all()
     assert second["logits"][0, 0] > first["logits"][0, 0]  # the mean with a window that is mostly white
     assert second["presence_logits"] is first["presence_logits"]
+
+
+def test_both_looks_by_hand() -> None:
+    """Edge by edge: equally sure; the second twice as sure, a fifth of the weight for the first; as sure and agreeing;
+    the first knows."""
+    edges, sigmas = both_looks(
+        ([[0.0, 0.0, 0.5, 0.4]], [[0.1, 0.2, 0.1, 0.0]]), ([[0.2, 0.5, 0.5, 0.6]], [[0.1, 0.1, 0.1, 0.1]])
+    )
+    assert edges[0] == pytest.approx([0.1, 0.4, 0.5, 0.4])
+    within, between = 0.2 * 0.04 + 0.8 * 0.01, 0.2 * 0.8 * 0.25
+    assert sigmas[0] == pytest.approx([np.sqrt(0.01 + 0.25 * 0.04), np.sqrt(within + between), 0.1, 0.0])
+
+
+def test_a_look_that_does_not_say_how_sure_it_is_leaves_the_second_alone() -> None:
+    nan = float("nan")
+    edges, sigmas = both_looks(([[0.1] * 4], [[nan, 0.1, nan, 0.0]]), ([[0.2] * 4], [[nan, nan, 0.3, 0.0]]))
+    assert edges[0] == pytest.approx([0.2] * 4)
+    assert sigmas[0] == pytest.approx([nan, nan, 0.3, 0.0], nan_ok=True)
+
+
+edges_01, sigmas_01 = st.floats(-0.5, 1.5), st.floats(1e-4, 1.0)
+looks_01 = st.lists(st.tuples(edges_01, sigmas_01, edges_01, sigmas_01), min_size=4, max_size=4)
+
+
+@given(looks_01)
+def test_both_looks_lie_between_them_and_are_as_a_mixture_is(given: list[tuple[float, float, float, float]]) -> None:
+    e1, s1, e2, s2 = np.array(given).T
+    edges, sigmas = both_looks((e1[None], s1[None]), (e2[None], s2[None]))
+    assert (edges[0] >= np.minimum(e1, e2) - 1e-12).all()
+    assert (edges[0] <= np.maximum(e1, e2) + 1e-12).all()
+    weights = np.stack([s1**-2.0, s2**-2.0])
+    # numpy referees: the weighted mean, and the second moment about it of two normal distributions
+    mean = np.average([e1, e2], axis=0, weights=weights)
+    moment = np.average([s1**2 + (e1 - mean) ** 2, s2**2 + (e2 - mean) ** 2], axis=0, weights=weights)
+    assert edges[0] == pytest.approx(mean, abs=1e-9)
+    assert sigmas[0] == pytest.approx(np.sqrt(moment), rel=1e-6)
+    swapped = both_looks((e2[None], s2[None]), (e1[None], s1[None]))
+    assert swapped[0] == pytest.approx(edges, abs=1e-9)
+    assert swapped[1] == pytest.approx(sigmas, rel=1e-6)
 
 
 def test_every_picture_of_a_batch_has_its_own_window() -> None:
