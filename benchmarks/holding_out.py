@@ -74,17 +74,22 @@ def parts(name: str, draw: int, count: int) -> tuple[Dataset, Dataset, int | Non
     return few, whole.subset(chosen), task.imgsz
 
 
+def train_few(few: Dataset, out: Path, way: str, seed: int, minutes: float, imgsz: int | None) -> onebox.Run:
+    """One training, as a person would have it with these pictures."""
+    asked: dict[str, Any] = {} if imgsz is None else {"imgsz": imgsz}
+    return onebox.train(
+        few, out=out, minutes=minutes, seed=seed, backbone=TRUNK, weights=str(WEIGHTS), reporter=Silent(),
+        **{**WAYS[way], **asked},
+    )  # fmt: skip
+
+
 def run(name: str, way: str, draw: int, count: int, minutes: float) -> dict[str, Any]:
     """One training and its answers for the others. `nll`: mean negative log-likelihood of the true class. `reached`:
     the shares that the promises of 90 % came to; `refused`: the share taken for empty, of which at most .05 (or one of
     the few held-out pictures) is promised."""
     few, others, imgsz = parts(name, draw, count)
-    asked: dict[str, Any] = {} if imgsz is None else {"imgsz": imgsz}
     with tempfile.TemporaryDirectory(prefix="onebox-run-") as folder:
-        done = onebox.train(
-            few, out=Path(folder) / "run", minutes=minutes, seed=draw, backbone=TRUNK, weights=str(WEIGHTS),
-            reporter=Silent(), **{**WAYS[way], **asked},
-        )  # fmt: skip
+        done = train_few(few, Path(folder) / "run", way, draw, minutes, imgsz)
         trunk_lr = json.loads((done.folder / "config.json").read_text())["config"]["trunk_lr"]
         model = onebox.load(done.model)
         found = judge(model, others, resamples=0)

@@ -15,7 +15,8 @@ from onebox.training.config import make_config
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the real sets")
 def test_what_is_judged_was_not_taught() -> None:
-    few, others = parts("pets3", 1, 30)
+    few, others, imgsz = parts("pets3", 1, 30)
+    assert imgsz is None
     assert set(few.counts().values()) == {30}
     assert not {s.path for s in few} & {s.path for s in others}
     assert 0 < len(others) <= JUDGED
