@@ -47,17 +47,18 @@ def both_looks(
     first: tuple[npt.ArrayLike, npt.ArrayLike], second: tuple[npt.ArrayLike, npt.ArrayLike]
 ) -> tuple[Floats, Floats]:
     """Edges (B, 4) and their sigmas (B, 4) of two looks -> those of both: each edge the mean of the two, weighed by
-    1 / sigma^2, its variance that of the mixture with these weights, so that looks which disagree are unsure together.
-    Where a sigma is NaN (a box head without distributions), or both are 0, the second look's alone.
+    1 / sigma^2; its variance the product of both sigmas and, so that looks which disagree are unsure together, the
+    edges' variance with these weights. Where a sigma is NaN (a box head without distributions), or both are 0, the
+    second look's alone.
 
     The window adds nothing where pictures have no more pixels than the network sees, and the first look counts more
-    then (docs/log.md, 2026-12-01).
+    then. Where the second is sure of a wrong window, the first look's doubt is all there is (docs/log.md, 2026-12-01).
     """
     (e1, s1), (e2, s2) = (tuple(np.asarray(part, dtype=np.float64) for part in look) for look in (first, second))
     v1, v2 = s1**2, s2**2
     usable = v1 + v2 > 0  # False where either is NaN
     share = np.divide(v1, v1 + v2, out=np.ones_like(v1), where=usable)  # of the second look
-    variance = (1 - share) * v1 + share * v2 + share * (1 - share) * (e2 - e1) ** 2
+    variance = s1 * s2 + share * (1 - share) * (e2 - e1) ** 2
     return np.where(usable, e1 + share * (e2 - e1), e2), np.where(usable, np.sqrt(variance), s2)
 
 

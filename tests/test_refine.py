@@ -85,8 +85,7 @@ def test_both_looks_by_hand() -> None:
         ([[0.0, 0.0, 0.5, 0.4]], [[0.1, 0.2, 0.1, 0.0]]), ([[0.2, 0.5, 0.5, 0.6]], [[0.1, 0.1, 0.1, 0.1]])
     )
     assert edges[0] == pytest.approx([0.1, 0.4, 0.5, 0.4])
-    within, between = 0.2 * 0.04 + 0.8 * 0.01, 0.2 * 0.8 * 0.25
-    assert sigmas[0] == pytest.approx([np.sqrt(0.01 + 0.25 * 0.04), np.sqrt(within + between), 0.1, 0.0])
+    assert sigmas[0] == pytest.approx([np.sqrt(0.01 + 0.25 * 0.04), np.sqrt(0.02 + 0.2 * 0.8 * 0.25), 0.1, 0.0])
 
 
 def test_a_look_that_does_not_say_how_sure_it_is_leaves_the_second_alone() -> None:
@@ -101,17 +100,17 @@ looks_01 = st.lists(st.tuples(edges_01, sigmas_01, edges_01, sigmas_01), min_siz
 
 
 @given(looks_01)
-def test_both_looks_lie_between_them_and_are_as_a_mixture_is(given: list[tuple[float, float, float, float]]) -> None:
+def test_both_looks_lie_between_them_and_disagreement_is_doubt(given: list[tuple[float, float, float, float]]) -> None:
     e1, s1, e2, s2 = np.array(given).T
     edges, sigmas = both_looks((e1[None], s1[None]), (e2[None], s2[None]))
     assert (edges[0] >= np.minimum(e1, e2) - 1e-12).all()
     assert (edges[0] <= np.maximum(e1, e2) + 1e-12).all()
     weights = np.stack([s1**-2.0, s2**-2.0])
-    # numpy referees: the weighted mean, and the second moment about it of two normal distributions
-    mean = np.average([e1, e2], axis=0, weights=weights)
-    moment = np.average([s1**2 + (e1 - mean) ** 2, s2**2 + (e2 - mean) ** 2], axis=0, weights=weights)
+    mean = np.average([e1, e2], axis=0, weights=weights)  # numpy's as the referee
+    spread = np.average([(e1 - mean) ** 2, (e2 - mean) ** 2], axis=0, weights=weights)
     assert edges[0] == pytest.approx(mean, abs=1e-9)
-    assert sigmas[0] == pytest.approx(np.sqrt(moment), rel=1e-6)
+    assert sigmas[0] == pytest.approx(np.sqrt(s1 * s2 + spread), rel=1e-6)
+    assert (sigmas[0] >= np.minimum(s1, s2) * (1 - 1e-9)).all()
     swapped = both_looks((e2[None], s2[None]), (e1[None], s1[None]))
     assert swapped[0] == pytest.approx(edges, abs=1e-9)
     assert swapped[1] == pytest.approx(sigmas, rel=1e-6)
